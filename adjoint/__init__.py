@@ -1,0 +1,14 @@
+"""Neural networks and partial differential equations trained together on many processes.
+
+Every operator stands beside its two hand-written derivatives; communication is an operator too.
+"""
+
+from . import ops
+from .operator import Operator
+from .tape import Tape
+from .variable import Spec, Variable
+from .world import agreed, communicator
+
+__version__ = "0.1.0"
+
+__all__ = ["Operator", "Spec", "Tape", "Variable", "agreed", "communicator", "ops"]

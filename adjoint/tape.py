@@ -1,0 +1,353 @@
+"""The tape: a list of calls, swept forwards for ``J v`` and backwards for ``Jᵀ w``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .variable import Array, Spec, Variable, value_of
+from .world import communicator
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from .operator import Operator
+
+_tapes: ContextVar[tuple[Tape, ...]] = ContextVar("tapes", default=())
+
+
+def active_tape() -> Tape | None:
+    """Return the innermost tape that is recording, or ``None``."""
+    tapes = _tapes.get()
+    return tapes[-1] if tapes else None
+
+
+class Record:
+    """One call of an operator.
+
+    Attributes
+    ----------
+    operator : Operator
+    sources : tuple of (int or None)
+        Key of each input; ``None`` where it was a constant.
+    targets : tuple of int
+        Key of each output.
+    inputs, outputs : tuple
+        What the rules are handed: values they need, a ``Spec`` for the others.
+    """
+
+    __slots__ = ("inputs", "operator", "outputs", "sources", "targets")
+
+    def __init__(
+        self,
+        operator: Operator,
+        sources: tuple[int | None, ...],
+        targets: tuple[int, ...],
+        inputs: tuple[Any, ...],
+        outputs: tuple[Any, ...],
+    ) -> None:
+        self.operator = operator
+        self.sources = sources
+        self.targets = targets
+        self.inputs = inputs
+        self.outputs = outputs
+
+
+class Tape:
+    """Records operators while it is open, and applies the Jacobian of what it recorded.
+
+    Parameters
+    ----------
+    persistent : bool
+        Keep all values after a reverse sweep, so that another one may follow. By default each
+        cotangent and each kept value is freed as soon as it is spent, and a tape serves one
+        reverse sweep.
+    comm : mpi4py.MPI.Comm, optional
+        The ranks that run the recorded program together; ``COMM_WORLD`` by default.
+
+    Notes
+    -----
+    The program on N ranks is one function of all ranks' inputs to all ranks' outputs. ``jvp`` and
+    ``vjp`` apply its Jacobian and the transpose of it, so all ranks must call them together. A
+    cotangent on a rank is the derivative with respect to that rank's copy.
+
+    Examples
+    --------
+    >>> with Tape() as tape:
+    ...     x = tape.watch(np.array([1.0, 2.0]))
+    ...     loss = (x**2).sum()
+    >>> (gradient,) = tape.gradient(loss, [x])
+    >>> gradient
+    array([2., 4.])
+    """
+
+    def __init__(self, persistent: bool = False, comm: MPI.Comm | None = None) -> None:
+        self.persistent = persistent
+        self.comm = comm
+        self.records: list[Record] = []
+        self._spent = False
+        self._unfinished: dict[int, str] = {}
+        self._token: Token[tuple[Tape, ...]] | None = None
+
+    def __enter__(self) -> Tape:
+        if self._token is not None:
+            raise RuntimeError("Tape: it is open already")
+        self._token = _tapes.set((*_tapes.get(), self))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._token is not None
+        _tapes.reset(self._token)
+        self._token = None
+        if self._unfinished and error is None:
+            raise RuntimeError(
+                "Tape: closed before these were waited for: " + "; ".join(self._unfinished.values())
+            )
+
+    def watch(self, value: Any) -> Variable:
+        """Return a variable with a copy of ``value``, with respect to which one may differentiate.
+
+        Parameters
+        ----------
+        value : array_like of float32 or float64
+        """
+        array = np.array(value_of(value))
+        if array.dtype not in (np.float32, np.float64):
+            raise TypeError(f"Tape.watch: dtype {array.dtype}, expected float32 or float64")
+        array.flags.writeable = False
+        return Variable(array)
+
+    def record(
+        self, operator: Operator, arguments: tuple[Any, ...], inputs: tuple[Any, ...], result: Any
+    ) -> Any:
+        """Append a call and return its outputs as variables."""
+        if type(result) is tuple:
+            outputs = result
+        else:
+            outputs = () if result is None else (result,)
+        visible = outputs[: len(outputs) - operator.auxiliary]
+        variables = []
+        for y in visible:
+            if type(y) is np.ndarray:
+                y.flags.writeable = False
+            variables.append(Variable(y))
+        self.records.append(
+            Record(
+                operator,
+                tuple([x.key if isinstance(x, Variable) else None for x in arguments]),
+                tuple([y.key for y in variables]),
+                _kept(inputs, operator.needs_inputs),
+                _kept(outputs, operator.needs_outputs, len(visible)),
+            )
+        )
+        if len(variables) == 1:
+            return variables[0]
+        return tuple(variables) if variables else None
+
+    def begin(self, key: int, description: str) -> None:
+        """Note something that must be finished before the tape closes (a pending request)."""
+        self._unfinished[key] = description
+
+    def end(self, key: int) -> None:
+        """Note that what ``begin`` announced under this key is finished."""
+        self._unfinished.pop(key, None)
+
+    def vjp(
+        self, outputs: Sequence[Variable], cotangents: Sequence[Any], sources: Sequence[Variable]
+    ) -> list[Array]:
+        """Return ``Jᵀ w`` for each source; collective where the program communicates.
+
+        Parameters
+        ----------
+        outputs : sequence of Variable
+        cotangents : sequence of array_like
+            One for each output, of its shape.
+        sources : sequence of Variable
+
+        Returns
+        -------
+        list of numpy.ndarray
+            One for each source, of its shape and dtype; zeros where nothing depends on it.
+        """
+        if self._spent:
+            raise RuntimeError(
+                "Tape: its values were freed by an earlier reverse sweep; "
+                "use Tape(persistent=True) to sweep more than once"
+            )
+        sweep = _Cotangents()
+        for y, w in zip(outputs, cotangents, strict=True):
+            sweep.add(y.key, w, Spec.of(y.value), "Tape.vjp: cotangent of an output")
+        wanted = {x.key for x in sources}
+        found: dict[int, Any] = {}
+        self._spent = not self.persistent
+        for record in self._reversed():
+            operator = record.operator
+            ws = [sweep.pop(key) for key in record.targets]
+            for key, w in zip(record.targets, ws):
+                if key in wanted:
+                    found[key] = w
+            if not operator.communicates and all(w is None for w in ws):
+                continue
+            filled = tuple([_zeros_like(y) if w is None else w for y, w in zip(record.outputs, ws)])
+            entries = operator.vjp(filled, record.inputs, record.outputs)
+            if len(entries) != len(record.sources):
+                raise ValueError(
+                    f"{operator.name}.vjp: returned {len(entries)} cotangents "
+                    f"for {len(record.sources)} inputs"
+                )
+            for i, (key, entry) in enumerate(zip(record.sources, entries)):
+                if key is None or entry is None:
+                    continue
+                w = entry() if callable(entry) else entry
+                sweep.add(key, w, record.inputs[i], operator.name, i)
+        for x in sources:
+            if found.get(x.key) is None:
+                w = sweep.pop(x.key)
+                found[x.key] = Spec.of(x.value).zeros() if w is None else w
+        return [found[x.key] for x in sources]
+
+    def jvp(
+        self, outputs: Sequence[Variable], sources: Sequence[Variable], tangents: Sequence[Any]
+    ) -> list[Array]:
+        """Return ``J v`` for each output; collective where the program communicates.
+
+        Parameters
+        ----------
+        outputs, sources : sequence of Variable
+        tangents : sequence of array_like
+            One for each source, of its shape.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            One for each output, of its shape and dtype.
+        """
+        if self._spent:
+            raise RuntimeError(
+                "Tape: its values were freed by an earlier reverse sweep; take jvp before vjp, "
+                "or use Tape(persistent=True)"
+            )
+        wanted = {y.key for y in outputs}
+        found: dict[int, Any] = {}
+        for x, v in zip(sources, tangents, strict=True):
+            found[x.key] = _conform(v, Spec.of(x.value), "Tape.jvp: tangent of a source")
+        last = {key: i for i, r in enumerate(self.records) for key in r.sources if key is not None}
+        for i, record in enumerate(self.records):
+            operator = record.operator
+            vs = [None if key is None else found.get(key) for key in record.sources]
+            for key in record.sources:
+                if key is not None and last[key] == i and key not in wanted:
+                    found.pop(key, None)
+            if not operator.communicates and all(v is None for v in vs):
+                continue
+            filled = tuple([_zeros_like(x) if v is None else v for x, v in zip(record.inputs, vs)])
+            result = operator.jvp(filled, record.inputs, record.outputs)
+            if type(result) is not tuple:
+                result = () if result is None else (result,)
+            for key, t, y in zip(record.targets, result, record.outputs):
+                if key in last or key in wanted:
+                    found[key] = _conform(t, Spec.of(y), operator.name + ".jvp: tangent")
+        return [
+            found[y.key] if y.key in found else Spec.of(y.value).zeros() for y in outputs
+        ]
+
+    def gradient(
+        self, loss: Variable, sources: Sequence[Variable], root: int = 0
+    ) -> list[Array]:
+        """Return the gradient of a scalar; collective.
+
+        Parameters
+        ----------
+        loss : Variable
+            A scalar. Its value on ``root`` is the one that is differentiated, so that a loss that
+            ``Reduce`` left on root and one that ``Allreduce`` made everywhere give the same.
+        sources : sequence of Variable
+        root : int
+            Rank in the tape's communicator.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            Derivative with respect to *this rank's copy* of each source. A parameter that all
+            ranks share enters through ``Bcast``; its gradient is then complete on root.
+        """
+        if loss.size != 1:
+            raise ValueError(f"Tape.gradient: loss has shape {loss.shape}, expected a scalar")
+        if communicator(self.comm).rank != root:
+            return self.vjp([], [], sources)
+        return self.vjp([loss], [np.ones(loss.shape, loss.dtype)], sources)
+
+    def _reversed(self) -> Iterable[Record]:
+        """Yield the records from the last to the first, letting go of each unless persistent."""
+        if self.persistent:
+            yield from reversed(self.records)
+            return
+        while self.records:
+            yield self.records.pop()
+
+
+class _Cotangents:
+    """The cotangents of a reverse sweep, summed where a variable was used more than once."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, Any] = {}
+        self._owned: set[int] = set()
+
+    def pop(self, key: int) -> Any:
+        self._owned.discard(key)
+        return self._found.pop(key, None)
+
+    def add(self, key: int, w: Any, like: Any, name: str, position: int | None = None) -> None:
+        """Add ``w``, which may belong to somebody else, to the cotangent of ``key``."""
+        where = name if position is None else f"{name}.vjp: cotangent of input {position}"
+        w = _conform(w, like, where)
+        known = self._found.get(key)
+        if known is None:
+            self._found[key] = w
+        elif key in self._owned:
+            known += w
+        else:
+            total = known + w
+            self._found[key] = total
+            if type(total) is np.ndarray:
+                self._owned.add(key)
+
+
+def _kept(
+    values: tuple[Any, ...], needed: tuple[int, ...] | None, visible: int | None = None
+) -> tuple[Any, ...]:
+    """Replace by their ``Spec`` the values that are not needed; auxiliary outputs always are."""
+    if needed is None:
+        return values
+    return tuple(
+        [
+            v if i in needed or (visible is not None and i >= visible) else Spec.of(v)
+            for i, v in enumerate(values)
+        ]
+    )
+
+
+def _zeros_like(x: Any) -> Array:
+    """Return zeros of the shape and dtype of an array, its ``Spec``, or a number."""
+    return np.zeros(getattr(x, "shape", ()), getattr(x, "dtype", np.float64))
+
+
+def _conform(w: Any, like: Any, where: str) -> Any:
+    """Return ``w`` as an array of the shape and dtype of ``like``; a wrong shape is an error."""
+    dtype = getattr(like, "dtype", None)
+    if dtype is None:  # not an array: a pending request
+        return w
+    if type(w) is not np.ndarray:
+        w = np.asarray(w)
+    if w.shape != like.shape:
+        raise ValueError(f"{where} has shape {w.shape}, expected {like.shape}")
+    return w if w.dtype == dtype else w.astype(dtype)

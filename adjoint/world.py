@@ -1,0 +1,112 @@
+"""The communicator the library works on, and errors that all ranks raise together.
+
+``mpi4py.MPI`` is imported on first use, so that ``import adjoint`` does not start MPI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+@cache
+def _duplicate_key() -> int:
+    """Attribute under which a communicator carries the library's duplicate of it."""
+    from mpi4py import MPI
+
+    def release(comm: MPI.Comm, keyval: int, own: MPI.Comm) -> None:
+        own.Free()
+
+    return MPI.Comm.Create_keyval(delete_fn=release)
+
+
+@cache
+def _own_key() -> int:
+    """Attribute that marks a communicator as made by the library."""
+    from mpi4py import MPI
+
+    return MPI.Comm.Create_keyval()
+
+
+def communicator(comm: MPI.Comm | None = None) -> MPI.Comm:
+    """Return the library's own duplicate of a communicator.
+
+    Messages of the library never meet those of its user. There is one duplicate for each
+    communicator, and it is freed with it.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm, optional
+        ``COMM_WORLD`` by default. A duplicate made here is returned as it is.
+
+    Notes
+    -----
+    Collective on the first call for a communicator.
+    """
+    from mpi4py import MPI
+
+    if comm is None:
+        comm = MPI.COMM_WORLD
+    if comm.Get_attr(_own_key()):
+        return comm
+    own: MPI.Comm | None = comm.Get_attr(_duplicate_key())
+    if own is None:
+        own = comm.Dup()
+        own.Set_attr(_own_key(), True)
+        comm.Set_attr(_duplicate_key(), own)
+    return own
+
+
+def agree(comm: MPI.Comm, error: Exception | None = None) -> None:
+    """Raise the same exception on all ranks if any of them brings one; collective.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm
+    error : Exception, optional
+        What this rank found. The lowest rank with a fault is named in the message.
+    """
+    from mpi4py import MPI
+
+    if comm.size == 1:
+        if error is not None:
+            raise error
+        return
+    faulty = np.array(comm.size if error is None else comm.rank)
+    comm.Allreduce(MPI.IN_PLACE, faulty, MPI.MIN)
+    first = int(faulty)
+    if first == comm.size:
+        return
+    kind, message = comm.bcast((type(error), str(error)) if comm.rank == first else None, first)
+    try:
+        agreed = kind(f"rank {first}: {message}")
+    except TypeError:  # an exception that is not made from one message
+        agreed = RuntimeError(f"rank {first}: {kind.__name__}: {message}")
+    raise agreed from error
+
+
+@contextmanager
+def agreed(comm: MPI.Comm) -> Iterator[None]:
+    """Run a block that may fail on some ranks; where it does, all ranks raise the same exception.
+
+    The block must not communicate.
+
+    Examples
+    --------
+    >>> with agreed(communicator()):
+    ...     if not np.isfinite(1.0):
+    ...         raise ValueError("the field is not finite")
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    agree(comm, error)
