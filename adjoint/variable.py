@@ -191,22 +191,22 @@ class Variable:
         result: Variable = RULES[np.ndarray.astype](self, dtype)
         return result
 
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Variable:
+    def sum(self, axis: Any = None, *, keepdims: bool = False) -> Variable:
         """Sum over the axes given (all by default)."""
         result: Variable = RULES[np.sum](self, axis=axis, keepdims=keepdims)
         return result
 
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Variable:
+    def mean(self, axis: Any = None, *, keepdims: bool = False) -> Variable:
         """Average over the axes given (all by default)."""
         result: Variable = RULES[np.mean](self, axis=axis, keepdims=keepdims)
         return result
 
-    def max(self, axis: Any = None, keepdims: bool = False) -> Variable:
+    def max(self, axis: Any = None, *, keepdims: bool = False) -> Variable:
         """Greatest value over the axes given (all by default)."""
         result: Variable = RULES[np.max](self, axis=axis, keepdims=keepdims)
         return result
 
-    def min(self, axis: Any = None, keepdims: bool = False) -> Variable:
+    def min(self, axis: Any = None, *, keepdims: bool = False) -> Variable:
         """Least value over the axes given (all by default)."""
         result: Variable = RULES[np.min](self, axis=axis, keepdims=keepdims)
         return result
