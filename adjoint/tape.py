@@ -192,9 +192,9 @@ class Tape:
         for record in self._reversed():
             operator = record.operator
             ws = [sweep.pop(key) for key in record.targets]
-            for key, w in zip(record.targets, ws):
-                if key in wanted:
-                    found[key] = w
+            for target, w in zip(record.targets, ws):
+                if target in wanted:
+                    found[target] = w
             if not operator.communicates and all(w is None for w in ws):
                 continue
             filled = tuple([_zeros_like(y) if w is None else w for y, w in zip(record.outputs, ws)])
@@ -256,13 +256,9 @@ class Tape:
             for key, t, y in zip(record.targets, result, record.outputs):
                 if key in last or key in wanted:
                     found[key] = _conform(t, Spec.of(y), operator.name + ".jvp: tangent")
-        return [
-            found[y.key] if y.key in found else Spec.of(y.value).zeros() for y in outputs
-        ]
+        return [found[y.key] if y.key in found else Spec.of(y.value).zeros() for y in outputs]
 
-    def gradient(
-        self, loss: Variable, sources: Sequence[Variable], root: int = 0
-    ) -> list[Array]:
+    def gradient(self, loss: Variable, sources: Sequence[Variable], root: int = 0) -> list[Array]:
         """Return the gradient of a scalar; collective.
 
         Parameters

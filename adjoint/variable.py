@@ -145,7 +145,7 @@ class Variable:
     __neg__, __abs__ = _unary(np.negative), _unary(np.absolute)
     __lt__, __le__ = _comparison(np.less), _comparison(np.less_equal)
     __gt__, __ge__ = _comparison(np.greater), _comparison(np.greater_equal)
-    __eq__, __ne__ = _comparison(np.equal), _comparison(np.not_equal)  # type: ignore[assignment]
+    __eq__, __ne__ = _comparison(np.equal), _comparison(np.not_equal)
 
     def __pos__(self) -> Variable:
         return self

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,12 +56,13 @@ def communicator(comm: MPI.Comm | None = None) -> MPI.Comm:
         comm = MPI.COMM_WORLD
     if comm.Get_attr(_own_key()):
         return comm
-    own: MPI.Comm | None = comm.Get_attr(_duplicate_key())
+    own: Any = comm.Get_attr(_duplicate_key())
     if own is None:
         own = comm.Dup()
         own.Set_attr(_own_key(), True)
         comm.Set_attr(_duplicate_key(), own)
-    return own
+    duplicate: MPI.Comm = own
+    return duplicate
 
 
 def agree(comm: MPI.Comm, error: Exception | None = None) -> None:

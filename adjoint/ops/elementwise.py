@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,8 +20,8 @@ class Elementwise(Operator):
     cheaper to compute from.
     """
 
-    needs_inputs = (0,)
-    needs_outputs = ()
+    needs_inputs: ClassVar[tuple[int, ...] | None] = (0,)
+    needs_outputs: ClassVar[tuple[int, ...] | None] = ()
 
     def slope(self, x: Any, y: Any) -> Any:
         """Return ``f'(x)`` from ``x`` or ``y = f(x)``."""

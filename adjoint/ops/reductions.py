@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,8 +24,8 @@ class Reduction(Operator):
         Keep the reduced axes with length 1.
     """
 
-    needs_inputs: tuple[int, ...] | None = ()
-    needs_outputs: tuple[int, ...] | None = ()
+    needs_inputs: ClassVar[tuple[int, ...] | None] = ()
+    needs_outputs: ClassVar[tuple[int, ...] | None] = ()
 
     def __init__(self, axis: Axis = None, keepdims: bool = False) -> None:
         self.axis = axis

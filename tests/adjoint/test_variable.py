@@ -18,14 +18,18 @@ PROGRAMS: dict[str, Any] = {
     "arithmetic": lambda a, b: 2 * a + b / 3 - a * b + 1 / (b + 9) - (3 - a) + (-a),
     "reflected array": lambda a, b: A + b,
     "reflected matmul": lambda a, b: A @ b,
-    "powers": lambda a, b: (a + 5) ** 2 + 2.0 ** b + (a + 5) ** b,
+    "powers": lambda a, b: (a + 5) ** 2 + 2.0**b + (a + 5) ** b,
     "matmul": lambda a, b: a @ b + a.T.sum(),
     "ufuncs": lambda a, b: np.exp(a) + np.log(a + 5) + np.tanh(b) + np.sin(a) * np.cos(b),
     "more ufuncs": lambda a, b: np.sqrt(a + 5) + np.maximum(a, b) + np.minimum(a, 0) + abs(a),
     "functions": lambda a, b: np.sum(a, axis=0) + np.mean(a) + np.max(a, axis=0) + np.min(b),
-    "methods": lambda a, b: a.sum(axis=1, keepdims=True) + a.max(1, keepdims=True) - a.mean((0, 1)) + a.min(),
+    "methods": lambda a, b: (
+        a.sum(axis=1, keepdims=True) + a.max(1, keepdims=True) - a.mean((0, 1)) + a.min()
+    ),
     "join": lambda a, b: np.concatenate([a, np.stack([b, b])], axis=1),
-    "shape": lambda a, b: a.reshape(3, 2) @ a + np.reshape(a, (3, -1))[:, :1] + a.transpose(1, 0)[0, 1],
+    "shape": lambda a, b: (
+        a.reshape(3, 2) @ a + np.reshape(a, (3, -1))[:, :1] + a.transpose(1, 0)[0, 1]
+    ),
     "ravel": lambda a, b: np.ravel(a)[:3] * b + np.expand_dims(b, 0) + np.squeeze(a[:1]),
     "index": lambda a, b: a[0] + a[:, 1][1] + b[::-1] + b[[0, 0, 2]] + b[b > 0].sum(),
     "where": lambda a, b: np.where(a > b, a, b) + np.clip(a, -1, 1),
