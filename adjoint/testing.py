@@ -55,7 +55,8 @@ def dot_test(
     *inputs
         This rank's inputs.
     rtol : float, optional
-        Relative to the sum of the products' magnitudes; 1e-12 by default, 1e-4 for float32.
+        Relative to the Euclidean norm of the products that are summed; 1e-12 by default,
+        1e-4 for float32.
     seed : int
         Of the random directions ``v`` and ``w``.
     comm : mpi4py.MPI.Comm, optional
@@ -133,7 +134,8 @@ def check_vjp(
     function, *inputs, seed, comm
         As for :func:`dot_test`.
     rtol : float, optional
-        Relative to the sum of the products' magnitudes; 1e-7 by default, 1e-2 for float32.
+        Relative to the Euclidean norm of the products that are summed; 1e-7 by default,
+        1e-2 for float32.
     step : float, optional
         As for :func:`check_jvp`.
 
@@ -305,11 +307,10 @@ class _Program:
         ]
 
     def inner(self, left: Sequence[Array], right: Sequence[Array]) -> tuple[float, float]:
-        """Return the inner product over all ranks, and the sum of its terms' magnitudes."""
-        products = [_flat([a]) * _flat([b]) for a, b in zip(left, right)]
-        mine = (sum(float(p.sum()) for p in products), sum(float(abs(p).sum()) for p in products))
-        total = np.sum(self.comm.allgather(mine), axis=0)
-        return float(total[0]), float(total[1])
+        """Return the inner product over all ranks, and the Euclidean norm of its terms."""
+        terms = _flat(left) * _flat(right)
+        total = np.sum(self.comm.allgather((terms.sum(), np.vdot(terms, terms))), axis=0)
+        return float(total[0]), float(np.sqrt(total[1]))
 
     def rtol(self, rtol: float | None, double: float = 1e-12, single: float = 1e-4) -> float:
         """Return the tolerance asked for, or that of the coarsest dtype on any rank."""

@@ -1,0 +1,98 @@
+"""What every benchmark shares: interleaved repetitions, medians, a table and a JSON file.
+
+Comparisons are ratios of times taken in turn in one run, so that the machine's drift meets both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from adjoint import communicator
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options of every benchmark."""
+    result = argparse.ArgumentParser(description=description)
+    result.add_argument("--quick", action="store_true", help="smaller sizes, fewer repetitions")
+    result.add_argument("--json", type=Path, metavar="FILE", help="write raw repetitions here")
+    return result
+
+
+def interleaved(
+    cases: Mapping[str, Callable[[], Any]], repetitions: int, warmup: int = 1
+) -> dict[str, list[float]]:
+    """Time each case in turn, ``repetitions`` times; seconds of the slowest rank.
+
+    All ranks start a case together, and it ends when the last one has finished.
+    """
+    comm = communicator()
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for repetition in range(-warmup, repetitions):
+        for name, case in cases.items():
+            comm.Barrier()
+            start = time.perf_counter()
+            case()
+            elapsed = max(comm.allgather(time.perf_counter() - start))
+            if repetition >= 0:
+                seconds[name].append(elapsed)
+    return seconds
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    """Return the median of the ratios of repetitions taken side by side."""
+    return statistics.median(a / b for a, b in zip(numerator, denominator))
+
+
+def table(title: str, rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:
+    """Print a table on rank 0."""
+    if communicator().rank:
+        return
+    cells = [[str(c) for c in header], *([_text(c) for c in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    print(f"\n{title}")
+    for i, row in enumerate(cells):
+        print("  " + "  ".join(c.ljust(w) if j == 0 else c.rjust(w)
+                               for j, (c, w) in enumerate(zip(row, widths))))  # fmt: skip
+        if i == 0:
+            print("  " + "  ".join("-" * w for w in widths))
+
+
+def write(path: Path | None, parameters: Mapping[str, Any], seconds: Mapping[str, Any]) -> None:
+    """Write machine, versions, parameters, raw repetitions and medians on rank 0."""
+    if path is None or communicator().rank:
+        return
+    result = {
+        "machine": {"processor": platform.processor() or platform.machine(),
+                    "cores": os.cpu_count(), "system": platform.platform()},
+        "versions": {"python": platform.python_version(), **_versions()},
+        "ranks": communicator().size,
+        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        "parameters": dict(parameters),
+        "seconds": dict(seconds),
+        "medians": {name: statistics.median(s) for name, s in seconds.items() if s},
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1))
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("adjoint", "numpy", "scipy", "mpi4py", "petsc4py", "numba", "torch"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _text(cell: Any) -> str:
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
