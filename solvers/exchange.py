@@ -1,0 +1,138 @@
+"""Which entries of a distributed vector go to which rank, and the messages that take them there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..variable import Array
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+#: Apart from the tags of users' own messages, which may be pending on the same communicator.
+TAG = 32_101
+
+
+class Exchange:
+    """A fixed plan that appends entries of other ranks' vectors to one's own, and its transpose.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm
+        The library's duplicate of a communicator.
+    length : int
+        Number of entries of this rank's vector.
+    send : mapping of int to array of int
+        For each receiving rank the positions of the entries it gets, each position once.
+    receive : mapping of int to int
+        For each sending rank the number of entries it sends.
+
+    Attributes
+    ----------
+    length, received : int
+        Numbers of own entries and of those that come from other ranks.
+
+    Notes
+    -----
+    ``fetch`` is ``[x; R x]`` with a selection ``R`` of entries of all ranks, and ``add_back`` its
+    transpose ``[x̄; ḡ] ↦ x̄ + Rᵀ ḡ``, which adds to each entry what its copies elsewhere got.
+    """
+
+    def __init__(
+        self, comm: MPI.Comm, length: int, send: Mapping[int, Array], receive: Mapping[int, int]
+    ) -> None:
+        self.comm = comm
+        self.length = length
+        self._senders = _slices({rank: receive[rank] for rank in sorted(receive)})
+        self._receivers = _slices({rank: len(send[rank]) for rank in sorted(send)})
+        self.received = sum(receive.values())
+        self._positions = np.concatenate(
+            [np.zeros(0, np.intp), *(send[rank] for rank in sorted(send))]
+        ).astype(np.intp)
+        self._buffer = np.empty(len(self._positions))
+
+    def fetch(self, x: Array) -> Array:
+        """Return this rank's entries followed by those of other ranks, by rank; collective."""
+        from mpi4py import MPI
+
+        extended = np.empty(self.length + self.received)
+        extended[: self.length] = x
+        ghosts = extended[self.length :]
+        requests = [self.comm.Irecv(ghosts[part], rank, TAG) for rank, part in self._senders]
+        np.take(x, self._positions, out=self._buffer, mode="clip")  # "raise" would copy
+        for rank, part in self._receivers:
+            requests.append(self.comm.Isend(self._buffer[part], rank, TAG))
+        MPI.Request.Waitall(requests)
+        return extended
+
+    def add_back(self, extended: Array) -> Array:
+        """Return the transpose of :meth:`fetch` applied to ``extended``; collective."""
+        from mpi4py import MPI
+
+        ghosts = np.ascontiguousarray(extended[self.length :])
+        requests = [
+            self.comm.Irecv(self._buffer[part], rank, TAG) for rank, part in self._receivers
+        ]
+        for rank, part in self._senders:
+            requests.append(self.comm.Isend(ghosts[part], rank, TAG))
+        x: Array = extended[: self.length].copy()
+        MPI.Request.Waitall(requests)
+        for _, part in self._receivers:  # within one part no position occurs twice
+            x[self._positions[part]] += self._buffer[part]
+        return x
+
+
+def exchange_for(comm: MPI.Comm, starts: Array, wanted: Array) -> Exchange:
+    """Plan an exchange from what each rank wants; collective.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm
+    starts : array of int64
+        Global number of each rank's first entry, and the number of all entries at the end.
+    wanted : array of int64
+        Global numbers of other ranks' entries, sorted, each once.
+    """
+    bounds = np.searchsorted(wanted, starts)
+    parts = {r: wanted[bounds[r] : bounds[r + 1]] for r in range(comm.size)}
+    asked = swap(comm, {r: part for r, part in parts.items() if len(part)})
+    first, end = starts[comm.rank], starts[comm.rank + 1]
+    send = {rank: numbers - first for rank, numbers in asked.items()}
+    receive = {rank: len(part) for rank, part in parts.items() if len(part)}
+    return Exchange(comm, int(end - first), send, receive)
+
+
+def swap(comm: MPI.Comm, outgoing: Mapping[int, Array]) -> dict[int, Array]:
+    """Send each rank its array of int64, and return what the others sent; collective.
+
+    Ranks that send nothing are left out of the result.
+    """
+    sent = np.zeros(comm.size, np.int64)
+    for rank, numbers in outgoing.items():
+        sent[rank] = len(numbers)
+    counts = np.empty_like(sent)
+    comm.Alltoall(sent, counts)
+    incoming: dict[int, Any] = {
+        int(rank): np.empty(counts[rank], np.int64) for rank in np.flatnonzero(counts)
+    }
+    from mpi4py import MPI
+
+    requests = [comm.Irecv(numbers, rank, TAG) for rank, numbers in incoming.items()]
+    for rank, numbers in outgoing.items():
+        if len(numbers):
+            requests.append(comm.Isend(np.ascontiguousarray(numbers, np.int64), rank, TAG))
+    MPI.Request.Waitall(requests)
+    return incoming
+
+
+def _slices(counts: Mapping[int, int]) -> list[tuple[int, slice]]:
+    """Return the consecutive part of a buffer that belongs to each rank with any entries."""
+    parts, start = [], 0
+    for rank, count in counts.items():
+        if count:
+            parts.append((rank, slice(start, start + count)))
+        start += count
+    return parts

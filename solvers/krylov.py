@@ -1,0 +1,241 @@
+"""One matrix in PETSc's hands, with a preconditioner and a Krylov method that fit it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..variable import Array
+from ..world import agree
+from .errors import ConvergenceError
+from .pattern import Pattern
+from .petsc import Owned, petsc, require_hypre, update_values
+
+#: Methods that can measure the residual itself, not the preconditioned one.
+_TRUE_NORM = {"cg", "pipecg", "gmres", "fgmres", "lgmres", "gcr", "bcgs", "fbcgs", "richardson"}
+
+#: How far above the tolerance the true residual may be: the methods update it by recursion.
+SLACK = 10.0
+
+_instances = itertools.count()
+
+
+class Solved(NamedTuple):
+    """How an iterative solve went.
+
+    Attributes
+    ----------
+    reason : str
+        Why the iteration ended, as PETSc names it.
+    iterations : int
+    residual : float
+        True relative residual ``‖b − A x‖ / ‖b‖``.
+    """
+
+    reason: str
+    iterations: int
+    residual: float
+
+
+class KrylovSolver:
+    """A PETSc matrix, preconditioner and Krylov method, built once and refilled.
+
+    Parameters
+    ----------
+    name : str
+        By which messages call the solver.
+    pattern : Pattern
+        Of a square matrix.
+    options : mapping of str to object
+        PETSc options, without prefix.
+    prefix : str, optional
+        Options in PETSc's own database under this prefix come before ``options``.
+
+    Attributes
+    ----------
+    setups : int
+        How often a matrix was handed to the preconditioner.
+    solves : int
+    last : Solved or None
+        How the last solve went.
+    """
+
+    def __init__(
+        self, name: str, pattern: Pattern, options: Mapping[str, Any], prefix: str | None = None
+    ) -> None:
+        self.name = name
+        self.setups = self.solves = 0
+        self.last: Solved | None = None
+        self._pattern = pattern
+        self._options = dict(options)
+        self._prefix = prefix
+        self._owned: Owned | None = None
+        self._installed: Array | None = None
+
+    def install(self, values: Array) -> None:
+        """Make these the matrix's values, unless they are already; collective.
+
+        An array that is read-only (as on a tape) is kept and recognised; of others a copy is kept
+        and compared.
+        """
+        known = self._installed
+        same = known is not None and (values is known or np.array_equal(values, known))
+        if self._same_everywhere(same):
+            return
+        if self._owned is None:
+            self._build(values)
+        else:
+            self._fill(values)
+        self._installed = values.copy() if values.flags.writeable else values
+        self._ksp.setOperators(self._matrix)
+        self.setups += 1
+
+    def solve(self, b: Array) -> Array:
+        """Return ``x`` with ``A x = b``, checked by its true residual; collective.
+
+        Raises
+        ------
+        ConvergenceError
+            On all ranks.
+        """
+        PETSc = petsc()
+        x = np.zeros(len(b))
+        self._rhs.placeArray(np.ascontiguousarray(b))
+        self._solution.placeArray(x)
+        try:
+            scale = self._rhs.norm()
+            if scale == 0.0:
+                self.last = Solved("ZERO_RIGHT_HAND_SIDE", 0, 0.0)
+                return x
+            self.last = self._iterate(scale)
+        except PETSc.Error as error:
+            self._forget()
+            text = " ".join(str(error).split())
+            raise ConvergenceError(f"{self.name}: PETSc failed: {text}", "PETSC_ERROR") from error
+        finally:
+            self._rhs.resetArray()
+            self._solution.resetArray()
+        self.solves += 1
+        return x
+
+    def asymmetry(self) -> float:
+        """Return ``|⟨A u, v⟩ − ⟨u, A v⟩| / (‖A u‖ ‖v‖)`` for random vectors; collective."""
+        generator = np.random.default_rng([0, self._pattern.comm.rank])
+        u, v, w = (self._work.duplicate() for _ in range(3))
+        for vector in (u, v):
+            vector.setArray(generator.standard_normal(self._pattern.local_shape[0]))
+        self._matrix.mult(u, w)
+        size, left = w.norm() * v.norm(), w.dot(v)
+        self._matrix.mult(v, w)
+        difference = abs(left - w.dot(u))
+        for vector in (u, v, w):
+            vector.destroy()
+        return float(difference / size) if size else 0.0
+
+    def close(self) -> None:
+        """Destroy PETSc's objects; collective. The next ``install`` builds them anew."""
+        if self._owned is not None:
+            self._owned.close()
+        self._forget()
+
+    def _iterate(self, scale: float) -> Solved:
+        """Solve, and where rounding let the recursion drift away, once more from there."""
+        iterations = 0
+        for again in (False, True):
+            self._ksp.setInitialGuessNonzero(again)
+            self._ksp.solve(self._rhs, self._solution)
+            iterations += self._ksp.getIterationNumber()
+            reason = _reason(self._ksp.getConvergedReason())
+            self._matrix.mult(self._solution, self._work)
+            self._work.aypx(-1.0, self._rhs)
+            residual = self._work.norm() / scale
+            if residual <= SLACK * self._rtol:
+                return Solved(reason, iterations, residual)
+            if self._ksp.getConvergedReason() < 0:
+                break
+        raise ConvergenceError(
+            f"{self.name}: not solved: true relative residual {residual:.3g}, expected at most "
+            f"{SLACK * self._rtol:.3g} (PETSc says {reason} after {iterations} iterations)",
+            reason, iterations, residual,
+        )  # fmt: skip
+
+    def _build(self, values: Array) -> None:
+        PETSc, pattern = petsc(), self._pattern
+        integer = PETSc.IntType
+        largest = max(pattern.shape[1], pattern.nnz)
+        error = None
+        if largest > np.iinfo(integer).max:
+            error = ValueError(
+                f"{self.name}: {largest} columns or entries are more than this PETSc can count; "
+                "it needs 64-bit indices"
+            )
+        agree(pattern.comm, error)
+        self._csr = (
+            pattern.indptr.astype(integer), pattern.indices.astype(integer), values.copy(),
+        )  # fmt: skip
+        rows, columns = pattern.local_shape
+        self._matrix = PETSc.Mat().createAIJWithArrays(
+            ((rows, pattern.shape[0]), (columns, pattern.shape[1])), self._csr, comm=pattern.comm
+        )
+        self._matrix.assemble()
+        # The arrays of a solve take the place of these while it runs.
+        self._rhs, self._solution = (
+            PETSc.Vec().createWithArray(np.zeros(rows), (rows, pattern.shape[0]), comm=pattern.comm)
+            for _ in range(2)
+        )
+        self._work = self._rhs.duplicate()
+        self._ksp = PETSc.KSP().create(pattern.comm)
+        self._configure()
+        objects = (self._ksp, self._matrix, self._rhs, self._solution, self._work)
+        self._owned = Owned(self, pattern.comm, objects)
+
+    def _configure(self) -> None:
+        """Let PETSc read the options, and leave its database as it was."""
+        database = petsc().Options()
+        prefix = self._prefix or f"adjoint_{next(_instances)}_"
+        settings = dict(self._options)
+        for key in ("ksp_type", "pc_type"):
+            if database.hasName(prefix + key):
+                settings[key] = database.getString(prefix + key)
+        if settings.get("ksp_type") in _TRUE_NORM:
+            settings.setdefault("ksp_norm_type", "unpreconditioned")
+        if settings.get("pc_type") == "hypre":
+            require_hypre()
+        added = [prefix + key for key in settings if not database.hasName(prefix + key)]
+        for name in added:
+            database[name] = settings[name.removeprefix(prefix)]
+        self._ksp.setOptionsPrefix(prefix)
+        self._ksp.setFromOptions()
+        for name in added:
+            database.delValue(name)
+        self._rtol = float(self._ksp.getTolerances()[0])
+
+    def _fill(self, values: Array) -> None:
+        if self._pattern.comm.size == 1:  # PETSc works on this very array
+            np.copyto(self._csr[2], values)
+            self._matrix.assemble()
+            self._matrix.stateIncrease()
+            return
+        update_values()(self._matrix, (*self._csr[:2], np.ascontiguousarray(values)))
+
+    def _same_everywhere(self, same: bool) -> bool:
+        from mpi4py import MPI
+
+        flag = np.array(same)
+        self._pattern.comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
+        return bool(flag)
+
+    def _forget(self) -> None:
+        """Let the next ``install`` start afresh."""
+        if self._owned is not None:
+            self._owned.close()
+        self._owned = self._installed = None
+
+
+def _reason(code: int) -> str:
+    names = petsc().KSP.ConvergedReason
+    found = [n for n in dir(names) if n.isupper() and getattr(names, n) == code]
+    return min(found, key=len) if found else str(code)

@@ -1,0 +1,228 @@
+"""The solution of a distributed sparse system, and its adjoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..operator import Operator
+from ..world import agree, agreed
+from .krylov import KrylovSolver
+from .pattern import Pattern
+from .petsc import petsc
+from .transpose import Transpose
+
+if TYPE_CHECKING:
+    from .krylov import Solved
+
+#: Relative difference of ⟨A u, v⟩ and ⟨u, A v⟩ above which a matrix is not symmetric.
+_SYMMETRY = 1e-8
+
+
+class LinearSolve(Operator):
+    """``(values, b) ↦ x`` with ``A x = b``.
+
+    Solved by PETSc, by default with conjugate gradients (``symmetric``) or GMRES, preconditioned by
+    hypre's BoomerAMG. Solver and preconditioner are built on first use and refilled; they are set
+    up again only when the values have changed. So a matrix that stays the same over many steps is
+    set up once, and the adjoint of a symmetric solve reuses the forward solve's hierarchy.
+
+    Parameters
+    ----------
+    pattern : Pattern
+        Of a square matrix.
+    symmetric : bool
+        The matrix is symmetric and positive definite. The first one is checked for symmetry.
+    rtol : float
+        Tolerance on ``‖b − A x‖ / ‖b‖``, without preconditioning.
+    options : mapping of str to object, optional
+        PETSc options, without prefix: ``{"ksp_type": "fgmres", "pc_type": "bjacobi"}``. They hold
+        for the forward and the adjoint solve.
+    prefix : str, optional
+        Options of PETSc's own database (its command line) with this prefix come before all others.
+    max_iterations : int
+
+    Attributes
+    ----------
+    setups, solves : int
+        How often a preconditioner was set up, and how many systems were solved, adjoint ones
+        included.
+    last : Solved or None
+        Reason, iterations and true relative residual of the last forward solve or, after a
+        derivative, of its solve.
+
+    Raises
+    ------
+    ValueError
+        On all ranks: wrong shape or dtype, values that are not finite, a matrix that is not square,
+        or not symmetric though declared so.
+    ConvergenceError
+        On all ranks, if a system is not solved to ten times ``rtol`` by its true residual.
+
+    Notes
+    -----
+    Inputs: ``values``, float64, one for each of this rank's entries; ``b``, float64, this rank's
+    rows. The output ``x`` is distributed as ``b`` is. All calls are collective. The last matrix's
+    values are kept; an array that the caller can write to is copied for it.
+
+    Forward ``A x = b``; tangent ``A ẋ = ḃ − Ȧ x``. For the adjoint, ``⟨x̄, ẋ⟩ = ⟨A⁻ᵀ x̄, ḃ − Ȧ x⟩``,
+    hence with ``Aᵀ λ = x̄``: ``b̄ = λ`` and ``Ā_ij = −λ_i x_j`` on the pattern, where the ``x_j`` of
+    other ranks are fetched once. A symmetric matrix is its own transpose, and the same solver is
+    used; otherwise ``Aᵀ`` is formed by :class:`Transpose` and has a solver of its own. (PETSc's own
+    transposed solve is wrong with BoomerAMG: it applies no preconditioner and reports success.)
+
+    A right-hand side of zeros has the solution zero.
+
+    Examples
+    --------
+    >>> from mpi4py import MPI
+    >>> pattern = Pattern([0, 2, 4], [0, 1, 0, 1], comm=MPI.COMM_SELF)
+    >>> with LinearSolve(pattern, symmetric=True) as solve:
+    ...     x = solve(np.array([2.0, 1.0, 1.0, 2.0]), np.array([3.0, 3.0]))
+    >>> np.allclose(x, [1.0, 1.0])
+    True
+
+    References
+    ----------
+    V. E. Henson and U. M. Yang, BoomerAMG: a parallel algebraic multigrid solver and
+    preconditioner, 2002, doi:10.1016/S0168-9274(01)00115-5.
+    """
+
+    needs_inputs = (0,)
+    needs_outputs = (0,)
+    communicates = True
+
+    def __init__(
+        self,
+        pattern: Pattern,
+        *,
+        symmetric: bool = False,
+        rtol: float = 1e-10,
+        options: Mapping[str, Any] | None = None,
+        prefix: str | None = None,
+        max_iterations: int = 1000,
+    ) -> None:
+        petsc()
+        with agreed(pattern.comm):
+            if not pattern.square:
+                raise ValueError(
+                    f"{self.name}: pattern has shape {pattern.shape} and {pattern.local_shape} on "
+                    "this rank, expected rows and columns to be distributed alike"
+                )
+        self.pattern = pattern
+        self.symmetric = symmetric
+        self.rtol = rtol
+        settings = {
+            "ksp_type": "cg" if symmetric else "gmres",
+            "ksp_gmres_restart": 50,
+            "ksp_rtol": rtol,
+            "ksp_max_it": max_iterations,
+            "pc_type": "hypre",
+            "pc_hypre_boomeramg_P_max": 4,
+            **(options or {}),
+        }
+        self._direct = KrylovSolver(self.name, pattern, settings, prefix)
+        self._adjoint = self._direct
+        self._transpose: Transpose | None = None
+        self._options = (settings, prefix)
+        self._latest = self._direct
+        self._checked = False
+
+    def check(self, values: Any, b: Any) -> None:
+        with agreed(self.pattern.comm):
+            self.pattern.check_values(self, values)
+            self.pattern.check_range(self, "b", b)
+            self._require_finite("values", values)
+            self._require_finite("b", b)
+
+    def forward(self, values: Any, b: Any) -> Any:
+        self._direct.install(values)
+        if self.symmetric and not self._checked:
+            self._require_symmetry()
+        return self._solve(self._direct, b)
+
+    def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
+        (dvalues, db), (values, _), (x,) = tangents, inputs, outputs
+        extended = self.pattern.exchange.fetch(x)
+        self._direct.install(values)
+        return self._solve(self._direct, db - self.pattern.matrix(dvalues) @ extended)
+
+    def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
+        (w,), (values, _), (x,) = cotangents, inputs, outputs
+        with agreed(self.pattern.comm):
+            self._require_finite("cotangent of x", w)
+        extended = self.pattern.exchange.fetch(x)
+        if self.symmetric:
+            self._direct.install(values)
+        else:
+            self._install_transpose(values)
+        adjoint = self._solve(self._adjoint, w)
+        return lambda: -self.pattern.outer(adjoint, extended), adjoint
+
+    @property
+    def setups(self) -> int:
+        return sum(solver.setups for solver in {self._direct, self._adjoint})
+
+    @property
+    def solves(self) -> int:
+        return sum(solver.solves for solver in {self._direct, self._adjoint})
+
+    @property
+    def last(self) -> Solved | None:
+        return self._latest.last
+
+    def close(self) -> None:
+        """Destroy PETSc's objects; collective. The operator may still be used: it builds new ones.
+
+        Without it they are destroyed some time after the operator is no longer used.
+        """
+        for solver in (self._direct, self._adjoint):
+            solver.close()
+
+    def __enter__(self) -> LinearSolve:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:  # otherwise ranks may not be here together
+            self.close()
+
+    def _solve(self, solver: KrylovSolver, b: Any) -> Any:
+        self._latest = solver
+        return solver.solve(b)
+
+    def _install_transpose(self, values: Any) -> None:
+        if self._transpose is None:
+            self._transpose = Transpose(self.pattern)
+            self._adjoint = KrylovSolver(
+                f"{self.name} (adjoint)", self._transpose.transposed, *self._options
+            )
+        self._adjoint.install(self._transpose.forward(values))
+
+    def _require_finite(self, argument: str, array: Any) -> None:
+        if np.isfinite(np.sum(array)):  # quick, and wrong only where the sum overflows
+            return
+        bad = np.flatnonzero(~np.isfinite(array))
+        if bad.size:
+            raise ValueError(
+                f"{self.name}: {argument} has {array[bad[0]]} at entry {bad[0]}, "
+                "expected finite numbers"
+            )
+
+    def _require_symmetry(self) -> None:
+        difference = self._direct.asymmetry()
+        error = None
+        if not difference <= _SYMMETRY:
+            error = ValueError(
+                f"{self.name}: values are of a matrix with relative asymmetry {difference:.2g}, "
+                "expected a symmetric one; use symmetric=False"
+            )
+        agree(self.pattern.comm, error)
+        self._checked = True

@@ -1,0 +1,142 @@
+"""The door to PETSc: imported when first needed, its objects destroyed by all ranks together."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+@cache
+def petsc() -> Any:
+    """Return the module ``petsc4py.PETSc``.
+
+    PETSc reads no command line here: a program that wants ``-options`` of its own to count calls
+    ``petsc4py.init(sys.argv)`` first.
+
+    Raises
+    ------
+    ImportError
+        If petsc4py is missing, or made for complex numbers.
+    """
+    try:
+        from mpi4py import MPI  # noqa: F401  MPI must be running before PETSc starts
+        from petsc4py import PETSc
+    except ImportError as error:
+        raise ImportError(
+            "adjoint.solvers needs petsc4py: install it with `apt install python3-petsc4py "
+            "libpetsc-real-dev`, `conda install -c conda-forge petsc4py`, or `pip install petsc "
+            f"petsc4py` ({error})"
+        ) from error
+    if PETSc.ScalarType().dtype.str[1:] != "f8":
+        raise ImportError(
+            "adjoint.solvers needs a PETSc of real numbers in double precision, this one has "
+            f"{PETSc.ScalarType.__name__}: set PETSC_DIR and PETSC_ARCH to another"
+        )
+    return PETSc
+
+
+def require_hypre() -> None:
+    """Raise unless PETSc was built with hypre, the default preconditioner.
+
+    Raises
+    ------
+    ImportError
+    """
+    if not petsc().Sys.hasExternalPackage("hypre"):
+        raise ImportError(
+            "this PETSc was built without hypre: install one with it (Debian's and conda-forge's "
+            'have it), or choose another preconditioner, options={"pc_type": "gamg"}'
+        )
+
+
+@cache
+def update_values() -> Callable[[Any, Any], None]:
+    """Return what overwrites the values of a matrix from ``createAIJWithArrays`` on several ranks.
+
+    petsc4py has no name for ``MatUpdateMPIAIJWithArray``, which is twenty times as fast as
+    inserting row by row; it is looked up in the library that petsc4py has loaded.
+    """
+    PETSc = petsc()
+    try:
+        update = ctypes.CDLL(PETSc.__file__).MatUpdateMPIAIJWithArray
+    except (OSError, AttributeError):  # PETSc before 3.17, or linked statically
+        return _insert_values
+    update.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    update.restype = ctypes.c_int
+
+    def overwrite(matrix: Any, csr: tuple[Any, Any, Any]) -> None:
+        code = update(matrix.handle, csr[2].ctypes.data)
+        if code:
+            raise PETSc.Error(code)
+
+    return overwrite
+
+
+def _insert_values(matrix: Any, csr: tuple[Any, Any, Any]) -> None:
+    matrix.setValuesCSR(*csr)
+    matrix.assemble()
+
+
+class Owned:
+    """PETSc objects that are destroyed together, in the same order on all ranks.
+
+    Python's garbage collector runs at a different moment on every rank, but PETSc's objects must be
+    destroyed collectively. Those whose owner was collected are kept, and destroyed when all ranks
+    have let go of them and the next ``Owned`` of their communicator is made.
+
+    Parameters
+    ----------
+    owner : object
+        Whose life ends the use of the objects.
+    comm : mpi4py.MPI.Comm
+    objects : sequence
+        Of things with a ``destroy`` method.
+    """
+
+    def __init__(self, owner: Any, comm: MPI.Comm, objects: Sequence[Any]) -> None:
+        self._shelf = _shelves.setdefault(comm.py2f(), _Shelf(comm))
+        self._shelf.clear()
+        self._key = self._shelf.put(objects)
+        self._finalizer = weakref.finalize(owner, self._shelf.abandoned.add, self._key)
+        self._finalizer.atexit = False  # PETSc is finalised by then
+
+    def close(self) -> None:
+        """Destroy the objects now; collective."""
+        if self._finalizer.detach() is not None:
+            self._shelf.destroy(self._key)
+
+
+class _Shelf:
+    """The PETSc objects that live on one communicator."""
+
+    def __init__(self, comm: MPI.Comm) -> None:
+        self.comm = comm
+        self.abandoned: set[int] = set()
+        self._objects: dict[int, Sequence[Any]] = {}
+        self._count = 0
+
+    def put(self, objects: Sequence[Any]) -> int:
+        """Keep objects and return their number, the same on all ranks."""
+        self._count += 1
+        self._objects[self._count] = objects
+        return self._count
+
+    def destroy(self, key: int) -> None:
+        for item in self._objects.pop(key):
+            item.destroy()
+
+    def clear(self) -> None:
+        """Destroy what all ranks have abandoned; collective."""
+        everyones = self.comm.allgather(self.abandoned)
+        for key in sorted(set.intersection(*everyones)):
+            self.abandoned.discard(key)
+            self.destroy(key)
+
+
+_shelves: dict[int, _Shelf] = {}
