@@ -3,7 +3,7 @@
 Every operator stands beside its two hand-written derivatives; communication is an operator too.
 """
 
-from . import ops
+from . import ops, optimize
 from .operator import Operator
 from .tape import Tape
 from .variable import Spec, Variable
@@ -11,4 +11,4 @@ from .world import agreed, communicator
 
 __version__ = "0.1.0"
 
-__all__ = ["Operator", "Spec", "Tape", "Variable", "agreed", "communicator", "ops"]
+__all__ = ["Operator", "Spec", "Tape", "Variable", "agreed", "communicator", "ops", "optimize"]

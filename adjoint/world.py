@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -85,12 +86,23 @@ def agree(comm: MPI.Comm, error: Exception | None = None) -> None:
     first = int(faulty)
     if first == comm.size:
         return
-    kind, message = comm.bcast((type(error), str(error)) if comm.rank == first else None, first)
+    found = portable(error) if error is not None and comm.rank == first else None
+    kind, message = comm.bcast(found, first)
     try:
         agreed = kind(f"rank {first}: {message}")
     except TypeError:  # an exception that is not made from one message
         agreed = RuntimeError(f"rank {first}: {kind.__name__}: {message}")
     raise agreed from error
+
+
+def portable(error: BaseException) -> tuple[type[BaseException], str]:
+    """Return the kind and the message of an exception, fit to be sent to other ranks."""
+    kind = type(error)
+    try:
+        pickle.dumps(kind)
+    except Exception:  # a class that the others cannot look up, such as one made in a function
+        return RuntimeError, f"{kind.__name__}: {error}"
+    return kind, str(error)
 
 
 @contextmanager

@@ -1,0 +1,11 @@
+"""Minimisation of a misfit that all ranks compute together.
+
+:func:`minimize` runs an optimiser on the root while the other ranks serve it, writes its state so
+that a run that was killed continues with the same iterates bit for bit, and reports one line an
+iteration.
+"""
+
+from .driver import minimize
+from .result import Iteration, Result
+
+__all__ = ["Iteration", "Result", "minimize"]

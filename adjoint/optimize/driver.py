@@ -1,0 +1,358 @@
+"""The optimiser on the root, and the other ranks that serve it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..tape import Tape
+from ..variable import Array, Variable, value_of
+from ..world import agreed, communicator, portable
+from .methods import Method, make_bounds, make_method
+from .progress import Progress, open_progress
+from .result import Result
+from .run import Callback, Run
+from .state import StateFile
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+#: What a process that was ended by SIGTERM returns, by convention.
+_TERMINATED = 128 + signal.SIGTERM
+
+
+def minimize(
+    misfit: Callable[[Variable], Variable],
+    theta0: Any,
+    method: str = "L-BFGS-B",
+    *,
+    comm: MPI.Comm | None = None,
+    bounds: Any = None,
+    options: dict[str, Any] | None = None,
+    callback: Callback | None = None,
+    state: str | os.PathLike[str] | None = None,
+    every: int = 10,
+    resume: bool = False,
+    metadata: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> Result:
+    """Minimise a misfit that all ranks compute together.
+
+    The method runs on rank 0; the other ranks serve it, evaluating the misfit when they are told
+    to. Value and gradient come from one run of the misfit. All ranks call this function; of all
+    arguments but ``misfit`` and ``comm``, those of rank 0 count.
+
+    Parameters
+    ----------
+    misfit : callable
+        Takes theta, a Variable of theta0's shape and dtype with the same value on all ranks, and
+        returns a scalar Variable on every rank, whose value on rank 0 counts (so ``Reduce`` to 0
+        and ``Allreduce`` both do). Theta needs no ``Bcast``, and bears one. It must be a function
+        of theta alone, if runs are to be continued.
+    theta0 : array_like of float32 or float64
+        The start. The methods compute in float64.
+    method : str
+        ``"L-BFGS-B"``, ``"CG"``, ``"BFGS"``, ``"Newton-CG"``, ``"TNC"``, ``"SLSQP"`` and
+        ``"trust-constr"`` are SciPy's; ``"Adam"`` is ours.
+    comm : mpi4py.MPI.Comm, optional
+        The ranks that take part; ``COMM_WORLD`` by default.
+    bounds : scipy.optimize.Bounds or sequence of (lower, upper), optional
+        For L-BFGS-B, TNC, SLSQP, trust-constr and Adam (projected).
+    options : dict, optional
+        Of the method; SciPy's are passed on. The defaults are SciPy's but for L-BFGS-B (``maxcor``
+        50, ``ftol`` 0, ``gtol`` 0, ``maxiter`` 1000, ``maxfun`` 100000) and for CG and BFGS
+        (``gtol`` 0): it runs until ``maxiter``, or until no lower value can be found. Adam has
+        ``learning_rate`` 1e-3, ``beta1`` 0.9, ``beta2`` 0.999, ``epsilon`` 1e-8, ``maxiter`` 1000
+        and ``gtol`` 0.
+    callback : callable, optional
+        Called on rank 0 after each iteration and at the start with an :class:`Iteration` and a copy
+        of theta, unless an earlier run did so. ``StopIteration`` ends the run; another exception is
+        raised on all ranks.
+    state : path, optional
+        File to continue from. It is written by rank 0 every ``every`` iterations, at the end, and
+        when an exception, an interrupt or SIGTERM ends the run (with the exit code 143, on all
+        ranks), and is never seen half-written.
+    every : int
+        Iterations between two writes.
+    resume : bool
+        Continue the run of the state file. Where there is no file yet, the run starts; otherwise
+        method, options (but ``maxiter``, ``maxfun`` and ``disp``), bounds, theta0 and metadata must
+        be those of the file. With ``resume=False`` an existing file is replaced.
+    metadata : dict, optional
+        Whatever else makes two runs the same (a seed, a grid, a frequency band), of numbers,
+        strings, lists and dictionaries.
+    progress : bool
+        Print a line an iteration on rank 0, or show a bar if this is a terminal and rich is
+        installed.
+
+    Returns
+    -------
+    Result
+        On all ranks the same.
+
+    Raises
+    ------
+    FloatingPointError
+        Where the misfit or its gradient is not finite, naming evaluation and iteration.
+    ValueError, TypeError
+        For unfit arguments, and for a state file that is damaged or of another run; it is left as
+        it is.
+    OSError
+        Where the state cannot be written. The former file is intact.
+    RuntimeError
+        Where a continued run asks for other evaluations than were recorded (another SciPy version).
+    Exception
+        What the misfit raises on all ranks, what the callback raises; the state was saved before.
+
+    Notes
+    -----
+    Each rank differentiates with respect to its own copy of theta and the sum of these partial
+    gradients is taken on rank 0, which is the transpose of broadcasting theta.
+
+    An exception that the misfit raises on one rank alone must not be caught: run the program with
+    ``python -m mpi4py``, which then ends all ranks.
+
+    A run continued from its state file makes the iterates that it would have made uninterrupted,
+    bit for bit, on the same number of ranks and with the same libraries. For SciPy's methods the
+    file holds all evaluations, which are replayed to the method without calling the misfit: 8 bytes
+    for each parameter and evaluation, in memory as well, and written anew every ``every``
+    iterations. Adam's file holds iterate, gradient and two moments, however many iterations were
+    made.
+
+    References
+    ----------
+    Byrd, Lu, Nocedal, Zhu (1995). A limited memory algorithm for bound constrained optimization.
+    DOI 10.1137/0916069
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> result = minimize(lambda theta: ((theta - 3.0) ** 2).sum(), np.zeros(2), progress=False)
+    >>> result.theta
+    array([3., 3.])
+    """
+    world = communicator(comm)
+    run: Run | None = None
+    with agreed(world):
+        if not callable(misfit):
+            raise TypeError(f"minimize: misfit is a {type(misfit).__name__}, expected a function")
+        if world.rank == 0:
+            theta = _checked(theta0)
+            chosen = make_method(method, options, make_bounds(bounds, theta.shape))
+            start = theta.ravel().astype(np.float64)
+            file = None
+            if state is not None:
+                configuration = _configuration(chosen, bounds, theta, metadata)
+                file = StateFile(state, configuration, start)
+            elif resume:
+                raise ValueError("minimize: resume=True without a state file")
+            if every < 1:
+                raise ValueError(f"minimize: every is {every}, expected at least 1")
+            run = Run(chosen, start, theta.shape, theta.dtype, file, every, resume, callback)
+    shape, dtype = world.bcast(None if run is None else (run.shape, run.dtype), 0)
+    ranks = _Ranks(misfit, shape, dtype, world)
+    if run is None:
+        return ranks.serve()
+    total = run.method.options.get("maxiter")
+    return _lead(run, ranks, open_progress(progress, total))
+
+
+class _Ranks:
+    """The misfit on all ranks, and what they tell each other.
+
+    Rank 0 calls :meth:`compute` and :meth:`release`, the others are in :meth:`serve`.
+
+    Attributes
+    ----------
+    running : bool
+        Whether an evaluation is under way. An exception that leaves it leaves it on all ranks, or
+        ends the job: nothing may be sent then.
+    """
+
+    def __init__(
+        self,
+        misfit: Callable[[Variable], Variable],
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        world: MPI.Comm,
+    ) -> None:
+        self.misfit = misfit
+        self.shape = shape
+        self.dtype = dtype
+        self.world = world
+        self.running = False
+
+    def compute(self, theta: Array) -> tuple[float, Array, float]:
+        """Return value, gradient and the largest memory of any rank, in bytes."""
+        self.running = True
+        self.world.bcast("evaluate", 0)
+        result = self._evaluate(theta)
+        self.running = False
+        return result
+
+    def release(self, outcome: Result | BaseException) -> None:
+        """Let the other ranks return the result, or raise the same exception."""
+        if isinstance(outcome, Result):
+            self.world.bcast("return", 0)
+            self.world.bcast(outcome, 0)
+            return
+        kind, message = portable(outcome)
+        arguments: tuple[Any, ...] = (f"rank 0: {message}",)
+        if isinstance(outcome, SystemExit):
+            arguments = (outcome.code if isinstance(outcome.code, int) else 1,)
+        self.world.bcast("raise", 0)
+        self.world.bcast((kind, arguments), 0)
+
+    def serve(self) -> Result:
+        """Evaluate until rank 0 is done."""
+        while True:
+            command = self.world.bcast(None, 0)
+            if command == "evaluate":
+                self._evaluate(np.empty(int(np.prod(self.shape))))
+                continue
+            content = self.world.bcast(None, 0)
+            if command == "return":
+                result: Result = content
+                return result
+            kind, arguments = content
+            try:
+                error = kind(*arguments)
+            except Exception:  # an exception that is not made from one message
+                error = RuntimeError(f"{kind.__name__}: {arguments[0]}")
+            raise error
+
+    def _evaluate(self, theta: Array) -> tuple[float, Array, float]:
+        from mpi4py import MPI
+
+        self.world.Bcast(theta, 0)
+        with Tape(comm=self.world) as tape:
+            x = tape.watch(theta.reshape(self.shape).astype(self.dtype))
+            loss = self.misfit(x)
+        with agreed(self.world):
+            if not isinstance(loss, Variable):
+                raise TypeError(
+                    f"minimize: misfit returned a {type(loss).__name__}, expected a Variable"
+                )
+            if loss.size != 1:
+                raise ValueError(f"minimize: misfit has shape {loss.shape}, expected a scalar")
+        value = float(loss.value.item())
+        (partial,) = tape.gradient(loss, [x])
+        gradient = np.empty_like(theta)
+        self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
+        memory = self.world.reduce(_resident(), MPI.MAX, 0)
+        return value, gradient, 0.0 if memory is None else memory
+
+
+def _lead(run: Run, ranks: _Ranks, progress: Progress) -> Result:
+    """Run the method on rank 0, and release the other ranks whatever ends it."""
+    try:
+        with _saving_on_sigterm(run, ranks.world):
+            outcome = run.minimise(ranks.compute, progress)
+            result = Result(
+                theta=run.reshaped(outcome.theta),
+                value=outcome.value,
+                gradient_norm=run.norm_at(outcome),
+                iterations=len(run.history) - 1,
+                evaluations=run.evaluations,
+                success=outcome.success,
+                message=outcome.message,
+                history=tuple(run.history),
+            )
+    except BaseException as error:
+        _save_anyway(run)
+        if not ranks.running:
+            ranks.release(error)
+        raise
+    finally:
+        progress.close()
+    ranks.release(result)
+    return result
+
+
+@contextmanager
+def _saving_on_sigterm(run: Run, world: MPI.Comm) -> Iterator[None]:
+    """Save the state when the process is asked to end, then end all ranks.
+
+    Notes
+    -----
+    Python runs the handler when the call into C that the signal met returns. A batch system that
+    kills sooner costs the evaluations since the last write.
+    """
+    previous = signal.getsignal(signal.SIGTERM)
+    main = threading.current_thread() is threading.main_thread()
+    if run.state is None or not main or previous in (None, signal.SIG_IGN):
+        yield
+        return
+
+    def stop(signum: int, frame: Any) -> None:
+        if run.saving:
+            run.after_saving = lambda: stop(signum, frame)
+            return
+        _save_anyway(run)
+        if callable(previous):
+            previous(signum, frame)
+            return
+        if world.size > 1:  # the others may be anywhere in the misfit
+            sys.stdout.flush()
+            world.Abort(_TERMINATED)
+        raise SystemExit(_TERMINATED)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _save_anyway(run: Run) -> None:
+    """Save the state where something else has gone wrong already, which matters more."""
+    try:
+        run.save()
+    except OSError as error:
+        print(error, file=sys.stderr, flush=True)
+
+
+def _checked(theta0: Any) -> Array:
+    theta = np.asarray(value_of(theta0))
+    if theta.dtype not in (np.float32, np.float64):
+        raise TypeError(f"minimize: theta0 has dtype {theta.dtype}, expected float32 or float64")
+    if theta.size == 0:
+        raise ValueError(f"minimize: theta0 has shape {theta.shape}, expected an entry at least")
+    if not np.isfinite(theta).all():
+        raise ValueError("minimize: theta0 has entries that are not finite")
+    return theta
+
+
+def _configuration(
+    method: Method, bounds: Any, theta: Array, metadata: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return what makes two runs the same."""
+    import scipy
+
+    pair = make_bounds(bounds, theta.shape)
+    return {
+        "method": method.name,
+        "options": method.options,
+        "bounds": None if pair is None else hashlib.sha256(np.stack(pair).tobytes()).hexdigest(),
+        "shape": list(theta.shape),
+        "dtype": theta.dtype.name,
+        "metadata": metadata or {},
+        "_versions": f"NumPy {np.__version__} and SciPy {scipy.__version__}",
+    }
+
+
+def _resident() -> float:
+    """Return this process's largest resident set so far, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1.0 if sys.platform == "darwin" else 1024.0
+    )

@@ -1,0 +1,244 @@
+"""The optimisers that run on the root: SciPy's, and Adam.
+
+A method asks for values and gradients with ``evaluate(theta)`` and announces every iterate, the
+first included, with ``report(theta)``. It knows nothing of ranks, files and terminals.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ..variable import Array
+
+Evaluate = Callable[[Array], tuple[float, Array]]
+Report = Callable[..., None]
+Bounds = tuple[Array, Array]
+
+#: Options that differ from SciPy's own defaults. No tolerance is set where the scale of the misfit
+#: is unknown: a gradient with respect to Pa or m/s may be tiny everywhere.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "L-BFGS-B": {"maxcor": 50, "ftol": 0.0, "gtol": 0.0, "maxiter": 1000, "maxfun": 100_000},
+    "CG": {"gtol": 0.0},
+    "BFGS": {"gtol": 0.0},
+    "Newton-CG": {},
+    "TNC": {},
+    "SLSQP": {},
+    "trust-constr": {},
+    "Adam": {
+        "learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8,
+        "maxiter": 1000, "gtol": 0.0,
+    },
+}  # fmt: skip
+
+BOUNDED = ("L-BFGS-B", "TNC", "SLSQP", "trust-constr", "Adam")
+
+
+class Outcome(NamedTuple):
+    """Where a method ended; ``theta`` is a vector here."""
+
+    theta: Array
+    value: float
+    gradient: Array
+    success: bool
+    message: str
+
+
+class Method(Protocol):
+    """A root-driven optimiser.
+
+    Attributes
+    ----------
+    name : str
+    options : dict
+        With the defaults filled in.
+    remembers : bool
+        Whether :meth:`run` hands ``report`` all that it needs to continue from there, as one array;
+        otherwise a run is continued by replaying its evaluations.
+    """
+
+    name: str
+    options: dict[str, Any]
+    remembers: bool
+
+    def run(
+        self, theta: Array, evaluate: Evaluate, report: Report, remembered: Array | None = None
+    ) -> Outcome:
+        """Minimise from ``theta``, or from what was remembered."""
+
+
+def make_method(name: str, options: dict[str, Any] | None, bounds: Bounds | None) -> Method:
+    """Return the method of this name, upper and lower case alike."""
+    names = {known.lower(): known for known in DEFAULTS}
+    if str(name).lower() not in names:
+        raise ValueError(f"minimize: method {name!r}, expected one of {', '.join(DEFAULTS)}")
+    name = names[name.lower()]
+    if bounds is not None and name not in BOUNDED:
+        raise ValueError(f"minimize: {name} takes no bounds; {', '.join(BOUNDED)} do")
+    merged = {**DEFAULTS[name], **(options or {})}
+    return Adam(merged, bounds) if name == "Adam" else SciPy(name, merged, bounds)
+
+
+def make_bounds(bounds: Any, shape: tuple[int, ...]) -> Bounds | None:
+    """Return lower and upper bounds as vectors, ±inf where there are none.
+
+    Parameters
+    ----------
+    bounds : scipy.optimize.Bounds, sequence of (lower, upper), or None
+        As SciPy's; the bounds of a ``Bounds`` may also have theta's shape.
+    shape : tuple of int
+        Theta's.
+    """
+    if bounds is None:
+        return None
+    size = int(np.prod(shape))
+    if hasattr(bounds, "lb"):
+        pair = (bounds.lb, bounds.ub)
+        try:
+            lower, upper = (np.broadcast_to(b, shape).astype(float).ravel() for b in pair)
+        except ValueError:
+            shapes = " and ".join(str(np.shape(b)) for b in pair)
+            raise ValueError(f"minimize: bounds have shapes {shapes}, expected {shape}") from None
+    else:
+        pairs = np.array(list(bounds) if isinstance(bounds, Iterable) else bounds, dtype=float)
+        if pairs.shape != (size, 2):
+            raise ValueError(
+                f"minimize: bounds have shape {pairs.shape}, expected ({size}, 2), "
+                "or scipy.optimize.Bounds"
+            )
+        lower, upper = pairs.T
+    lower, upper = (
+        np.where(np.isnan(lower), -np.inf, lower),
+        np.where(np.isnan(upper), np.inf, upper),
+    )
+    if (lower > upper).any():
+        i = int(np.argmax(lower > upper))
+        raise ValueError(f"minimize: bounds of parameter {i} are ({lower[i]}, {upper[i]})")
+    return lower, upper
+
+
+class SciPy:
+    """Any method of ``scipy.optimize.minimize`` that lives on values and gradients."""
+
+    remembers = False
+
+    def __init__(self, name: str, options: dict[str, Any], bounds: Bounds | None) -> None:
+        self.name = name
+        self.options = options
+        self.bounds = bounds
+
+    def run(
+        self, theta: Array, evaluate: Evaluate, report: Report, remembered: Array | None = None
+    ) -> Outcome:
+        from scipy import optimize
+
+        started = False
+
+        def both(x: Array) -> tuple[float, Array]:
+            nonlocal started
+            result = evaluate(np.array(x, dtype=float))  # some methods reuse the array
+            if not started:
+                started = True
+                report(x)
+            return result
+
+        def iterate(x: Array, *state: Any) -> None:
+            report(x)
+
+        bounds = None if self.bounds is None else optimize.Bounds(*self.bounds)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Unknown solver options", optimize.OptimizeWarning)
+            try:
+                found = optimize.minimize(
+                    both, theta, jac=True, method=self.name, bounds=bounds, callback=iterate,
+                    options=self.options,
+                )  # fmt: skip
+            except optimize.OptimizeWarning as warning:
+                raise ValueError(f"minimize: {self.name}: {warning}") from None
+        gradient = found.grad if self.name == "trust-constr" else found.jac
+        message = found.message
+        return Outcome(
+            np.array(found.x),
+            float(found.fun),
+            np.array(gradient),
+            bool(found.success),
+            message.decode() if isinstance(message, bytes) else str(message),
+        )
+
+
+class Adam:
+    r"""Adaptive moment estimation.
+
+    Notes
+    -----
+    With the gradient :math:`g_t` at iterate :math:`\theta_{t-1}`, elementwise,
+
+    .. math::
+
+        m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad
+        v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \qquad
+        \theta_t = \theta_{t-1}
+            - \alpha \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon},
+
+    then projected onto the bounds, if there are any.
+
+    References
+    ----------
+    Kingma, Ba (2015). Adam: A method for stochastic optimization. ICLR.
+    DOI 10.48550/arXiv.1412.6980
+    """
+
+    name = "Adam"
+    remembers = True
+
+    def __init__(self, options: dict[str, Any], bounds: Bounds | None) -> None:
+        unknown = sorted({*options} - {*DEFAULTS["Adam"]})
+        if unknown:
+            raise ValueError(
+                f"minimize: Adam has no option {', '.join(unknown)}; "
+                f"it has {', '.join(DEFAULTS['Adam'])}"
+            )
+        for name in ("beta1", "beta2"):
+            if not 0 <= options[name] < 1:
+                raise ValueError(f"minimize: Adam: {name} is {options[name]}, expected 0 to 1")
+        self.options = options
+        self.bounds = bounds
+
+    def run(
+        self, theta: Array, evaluate: Evaluate, report: Report, remembered: Array | None = None
+    ) -> Outcome:
+        o = self.options
+        if remembered is None:
+            t = 0
+            theta = self._project(theta)
+            value, gradient = evaluate(theta)
+            mean, square = np.zeros_like(theta), np.zeros_like(theta)
+            report(theta, self._memory(t, value, theta, gradient, mean, square))
+        else:
+            t, value = int(remembered[0, 0]), float(remembered[1, 0])
+            theta, gradient, mean, square = remembered[:, 1:].copy()
+        while t < o["maxiter"] and np.abs(gradient).max() > o["gtol"]:
+            t += 1
+            mean = o["beta1"] * mean + (1 - o["beta1"]) * gradient
+            square = o["beta2"] * square + (1 - o["beta2"]) * gradient**2
+            unbiased_mean = mean / (1 - o["beta1"] ** t)
+            unbiased_square = square / (1 - o["beta2"] ** t)
+            step = o["learning_rate"] * unbiased_mean / (np.sqrt(unbiased_square) + o["epsilon"])
+            theta = self._project(theta - step)
+            value, gradient = evaluate(theta)
+            report(theta, self._memory(t, value, theta, gradient, mean, square))
+        success = bool(np.abs(gradient).max() <= o["gtol"])
+        message = "the gradient is within gtol" if success else "maxiter iterations were made"
+        return Outcome(theta, value, gradient, success, message)
+
+    def _project(self, theta: Array) -> Array:
+        return theta if self.bounds is None else np.clip(theta, *self.bounds)
+
+    @staticmethod
+    def _memory(t: int, value: float, *vectors: Array) -> Array:
+        """Return iterate, gradient and moments as rows, with iteration and value before them."""
+        numbers = np.array([[t], [value], [0.0], [0.0]])
+        return np.concatenate([numbers, np.stack(vectors)], axis=1)
