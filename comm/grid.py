@@ -222,15 +222,9 @@ class CartesianGrid(Blocks):
                     f"{self.name}: dims {self.dims} makes {self.size} blocks, "
                     f"expected {self.comm.size}, one for each rank"
                 )
-        mine = {"shape": self.shape, "dims": self.dims, "periodic": self.periodic}
-        theirs = self.comm.bcast(mine, 0)
-        with agreed(self.comm):
-            for argument, expected in theirs.items():
-                if mine[argument] != expected:
-                    raise ValueError(
-                        f"{self.name}: {argument} is {mine[argument]}, "
-                        f"expected {expected} as on rank 0"
-                    )
+        same_on_all_ranks(
+            self.comm, self.name, shape=self.shape, dims=self.dims, periodic=self.periodic
+        )
         self.coords = self.coords_of(self.rank)
         self.start, self.stop = self.patch(self.rank)
         self.patch_shape = tuple(b - a for a, b in zip(self.start, self.stop))
@@ -299,6 +293,16 @@ class CartesianGrid(Blocks):
             f"CartesianGrid(shape={self.shape}, dims={self.dims}, periodic={self.periodic}, "
             f"rank={self.rank})"
         )
+
+
+def same_on_all_ranks(comm: MPI.Comm, name: str, **arguments: Any) -> None:
+    """Raise on all ranks unless they all bring the arguments of rank 0; collective."""
+    theirs = comm.bcast(arguments, 0)
+    with agreed(comm):
+        for argument, expected in theirs.items():
+            found = arguments[argument]
+            if found != expected:
+                raise ValueError(f"{name}: {argument} is {found}, expected {expected} as on rank 0")
 
 
 def best_dims(
