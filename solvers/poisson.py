@@ -1,0 +1,158 @@
+"""The stationary diffusion equation with Dirichlet values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..comm import CartesianGrid
+from ..world import agreed
+from .diffusion import DiffusionMatrix, DirichletLoad
+from .linear_solve import LinearSolve
+
+#: In three dimensions BoomerAMG's own choices make dense coarse matrices.
+_THREE_DIMENSIONS = {
+    "pc_hypre_boomeramg_coarsen_type": "HMIS",
+    "pc_hypre_boomeramg_interp_type": "ext+i",
+    "pc_hypre_boomeramg_strong_threshold": 0.5,
+}
+
+
+class Poisson:
+    """``(κ, f) ↦ u`` with ``−∇·(κ∇u) = f`` in a box and ``u = g`` on its boundary.
+
+    Second order in the spacing, in one, two or three dimensions.
+
+    Parameters
+    ----------
+    grid : CartesianGrid
+        The nodes inside the domain, without periodic axes; the layer of nodes around them is the
+        boundary, where ``u`` is known.
+    spacing : float or sequence of float, optional
+        Distance of nodes along each axis, in metres (or any unit).
+    extent : float or sequence of float, optional
+        Lengths of the box instead: with ``N`` nodes along an axis the spacing is
+        ``extent / (N + 1)``. With neither, the unit square (interval, cube).
+    boundary : float or array_like
+        The Dirichlet values ``g`` where a call gives no others: one number, or float64
+        ``[*grid.padded_shape(1)]`` of which the entries on the domain's boundary are used.
+    rtol : float
+        Tolerance of the linear solve, relative to its right-hand side.
+    options : mapping of str to object, optional
+        PETSc options of the linear solve.
+    prefix : str, optional
+        Prefix of options in PETSc's own database.
+
+    Attributes
+    ----------
+    spacing : tuple of float
+    matrix : DiffusionMatrix
+    load : DirichletLoad
+    solve : LinearSolve
+
+    Raises
+    ------
+    ValueError
+        On all ranks: wrong shapes, or ``κ`` anywhere not positive and finite.
+    ConvergenceError
+        On all ranks.
+
+    Notes
+    -----
+    The sign is that of a positive operator: a positive source ``f`` makes ``u`` positive. ADCME
+    writes ``∇·(κ∇u) = f``; pass ``−f`` for that.
+
+    At a node, with ``h`` the spacing of an axis and ``κ_{i+1/2} = (κ_i + κ_{i+1}) / 2``, the sum
+    over axes of ``(κ_{i+1/2} (u_i − u_{i+1}) + κ_{i−1/2} (u_i − u_{i−1})) / h²`` is ``f_i``.
+    :class:`DiffusionMatrix`, :class:`DirichletLoad` and :class:`LinearSolve` are applied one after
+    the other and recorded on the active tape; the derivative is theirs. The adjoint solve reuses
+    the forward solve's multigrid hierarchy.
+
+    Examples
+    --------
+    >>> from mpi4py import MPI
+    >>> grid = CartesianGrid((3,), comm=MPI.COMM_SELF)
+    >>> with Poisson(grid) as poisson:
+    ...     u = poisson(np.ones(5), np.full(3, 2.0))
+    >>> np.allclose(u, [0.1875, 0.25, 0.1875])  # x (1 − x)
+    True
+    """
+
+    def __init__(
+        self,
+        grid: CartesianGrid,
+        *,
+        spacing: float | Sequence[float] | None = None,
+        extent: float | Sequence[float] | None = None,
+        boundary: Any = 0.0,
+        rtol: float = 1e-10,
+        options: Mapping[str, Any] | None = None,
+        prefix: str | None = None,
+    ) -> None:
+        self.grid = grid
+        self.boundary = boundary
+        with agreed(grid.comm):
+            if spacing is not None and extent is not None:
+                raise ValueError("Poisson: got spacing and extent, expected one of them")
+            if spacing is None:
+                spacing = _spacing(grid, 1.0 if extent is None else extent)
+        self.spacing = tuple(float(h) for h in np.broadcast_to(spacing, grid.ndim))
+        self.matrix = DiffusionMatrix(grid, self.spacing)
+        self.load = DirichletLoad(grid, self.spacing)
+        settings = {**(_THREE_DIMENSIONS if grid.ndim == 3 else {}), **(options or {})}
+        self.solve = LinearSolve(
+            self.matrix.pattern, symmetric=True, rtol=rtol, options=settings, prefix=prefix
+        )
+
+    def __call__(self, kappa: Any, f: Any, boundary: Any = None) -> Any:
+        """Solve, and record it on the active tape; collective.
+
+        Parameters
+        ----------
+        kappa : array or Variable of float64
+            ``[*grid.padded_shape(1)]``: at own nodes and one layer around them, which are other
+            ranks' nodes (a halo exchange brings them) or the domain's boundary. The layer's edges
+            and corners are not used.
+        f : array or Variable of float64
+            ``[*grid.patch_shape]``.
+        boundary : float, array or Variable, optional
+            Dirichlet values for this call, as for the class.
+
+        Returns
+        -------
+        array or Variable of float64
+            ``u``, ``[*grid.patch_shape]``.
+        """
+        with agreed(self.grid.comm):
+            if np.shape(f) != self.grid.patch_shape:
+                raise ValueError(
+                    f"Poisson: f has shape {np.shape(f)}, expected {self.grid.patch_shape}"
+                )
+        values = self.matrix(kappa)
+        g = self.boundary if boundary is None else boundary
+        if not (isinstance(g, float | int) and g == 0):
+            f = f + self.load(kappa, np.broadcast_to(g, self.grid.padded_shape(1)))
+        return self.solve(values, f.reshape(-1)).reshape(self.grid.patch_shape)
+
+    def close(self) -> None:
+        """Destroy PETSc's objects; collective."""
+        self.solve.close()
+
+    def __enter__(self) -> Poisson:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.solve.__exit__(kind, error, traceback)
+
+
+def _spacing(grid: CartesianGrid, extent: float | Sequence[float]) -> list[float]:
+    lengths = np.broadcast_to(np.asarray(extent, float), grid.ndim)
+    return [float(length) / (n + 1) for length, n in zip(lengths, grid.shape)]
