@@ -42,7 +42,7 @@ class Spec:
 
     @classmethod
     def of(cls, value: Any) -> Any:
-        """Return the ``Spec`` of an array, and anything else as it is (it costs nothing to keep)."""
+        """Return the ``Spec`` of an array, and anything else as it is."""
         try:
             return cls(value.shape, value.dtype)
         except AttributeError:

@@ -1,0 +1,53 @@
+# make help lists the targets.
+PYTHON ?=
+VENV ?= .venv
+RANKS ?= 2
+ARGS ?=
+PY = $(VENV)/bin/python
+
+# Ranks beyond the cores and root in a container are usual on a laptop and in CI; ranks × threads
+# is the user's choice, and one thread a rank the default.
+export OMPI_ALLOW_RUN_AS_ROOT ?= 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
+export OMPI_MCA_rmaps_base_oversubscribe ?= 1
+export OMPI_MCA_mpi_yield_when_idle ?= 1
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export NUMBA_NUM_THREADS ?= 1
+
+MPI_TEST = timeout 420 mpiexec -n $(1) $(PY) -m mpi4py -m pytest -q -m "parallel[$(1)]" tests/mpi
+
+.PHONY: help setup invert test lint test-serial test-mpi bench-quick clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.complete ## install MPI, PETSc and the library into .venv
+
+$(VENV)/.complete: pyproject.toml constraints.txt .ci/setup
+	@.ci/setup $(VENV) $(PYTHON)
+
+invert: setup ## learn a diffusivity field on RANKS=2 processes (ARGS="--help" lists options)
+	@mpiexec -n $(RANKS) $(PY) -m mpi4py examples/poisson_inversion.py --out results/poisson $(ARGS)
+
+test: lint test-serial test-mpi ## lint, types, serial tests, and MPI tests on 1, 2, 3, 4, 6 and 9 ranks
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+test-serial: setup
+	timeout 420 $(PY) -m pytest -q --ignore=tests/mpi
+
+test-mpi: setup
+	$(call MPI_TEST,1)
+	$(call MPI_TEST,2)
+	$(call MPI_TEST,3)
+	$(call MPI_TEST,4)
+	$(call MPI_TEST,6)
+	$(call MPI_TEST,9)
+
+clean: ## remove the environment, caches and results
+	rm -rf $(VENV) build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis

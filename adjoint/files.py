@@ -1,0 +1,53 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a binary file that takes the place of ``path`` in one step, when the block has ended.
+
+    The block writes beside the final place; its bytes are forced to the disk and moved there. So
+    whenever the process is killed, there is either the former file or the new one, and where the
+    block raises, the former file stays and nothing else is left behind.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Yields
+    ------
+    binary file
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be written.
+    """
+    final = os.path.realpath(path)
+    temporary = f"{final}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, final)
+        _sync_directory(os.path.dirname(final))
+    except BaseException:
+        with suppress(OSError):
+            os.remove(temporary)
+        raise
+
+
+def _sync_directory(path: str) -> None:
+    """Make a rename in a directory outlive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

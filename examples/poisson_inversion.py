@@ -1,0 +1,318 @@
+"""Learn a diffusivity field with a neural network inside a distributed PDE solve.
+
+    mpiexec -n 4 python -m mpi4py examples/poisson_inversion.py
+
+−∇·(κ∇u) = f on the unit square, u = 0 on its boundary. The unknown κ is a network with the layers
+2-20-20-20-1; it is trained so that u meets observations at 80 % of the nodes. The network's
+parameters live on rank 0 and are broadcast, every rank evaluates the network at the nodes of its
+patch, all ranks solve for u together, and the misfit is summed: each step an operator with an
+adjoint. This is section 4.2 of Xu, Zhu and Darve, https://doi.org/10.48550/arXiv.2011.01349.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adjoint import Variable, agreed
+from adjoint.comm import Allreduce, CartesianGrid, GatherField, rank, size
+from adjoint.files import written_whole
+from adjoint.nn import MLP
+from adjoint.optimize import Result, minimize
+from adjoint.solvers import Poisson
+
+FIELDS = ("bumps", "quadratic")
+BOUNDS = (0.5, 4.0)  # what is known of κ beforehand
+
+
+def exact_kappa(field: str, x: Any, y: Any) -> Any:
+    """Return the diffusivity to be found."""
+    if field == "quadratic":
+        return 1 + x**2 + y**2
+    return 1.5 + 0.4 * np.sin(2 * np.pi * x) * np.sin(2 * np.pi * y)
+
+
+def source(field: str, x: Any, y: Any) -> Any:
+    """Return f; for ``quadratic`` the one that makes u = x(1−x)y(1−y)."""
+    if field == "quadratic":
+        p, q = x * (1 - x), y * (1 - y)
+        flux = 2 * x * (1 - 2 * x) * q + 2 * y * (1 - 2 * y) * p  # ∇κ·∇u
+        return -flux + 2 * exact_kappa(field, x, y) * (p + q)
+    return np.ones_like(x)
+
+
+@dataclass
+class Inversion:
+    """The problem on this rank: geometry, data, network and the misfit to be minimised.
+
+    Attributes
+    ----------
+    grid : CartesianGrid
+        The interior nodes, with distance ``1 / (n + 1)`` along an axis of ``n`` nodes.
+    points : numpy.ndarray, shape (padded nodes, 2)
+        Where the network is evaluated: the nodes of the patch and one ring around it.
+    observed : numpy.ndarray of bool, shape of the patch
+        Which unknowns of the patch are observed.
+    data : numpy.ndarray, shape of the patch
+        The observations there.
+    """
+
+    field: str
+    grid: CartesianGrid
+    poisson: Poisson
+    network: MLP
+    points: Any
+    observed: Any
+    data: Any
+    source: Any
+    energy: float
+
+    @classmethod
+    def create(
+        cls, shape: tuple[int, int], field: str, share: float, noise: float, seed: int
+    ) -> Inversion:
+        """Set the problem up and observe it."""
+        grid = CartesianGrid(shape)
+        spacing = tuple(1 / (n + 1) for n in shape)
+        poisson = Poisson(grid, spacing)
+        x, y = grid.coordinates(spacing, spacing)
+        f = np.asarray(source(field, x, y))
+        ring = grid.coordinates(spacing, spacing, width=1)
+        u = poisson(exact_kappa(field, *ring), f)
+        total = Allreduce()
+        count = total(np.array(float(u.size)))
+        random = np.random.default_rng([seed, grid.rank])
+        observed = random.permutation(u.size).reshape(u.shape) < round(share * u.size)
+        rms = np.sqrt(total(np.sum(u**2)) / count)
+        data = np.where(observed, u + noise * rms * random.standard_normal(u.shape), 0)
+        network = MLP((2, 20, 20, 20, 1), domain=((0, 1), (0, 1)), lower=BOUNDS[0], upper=BOUNDS[1])
+        points = np.stack([c.ravel() for c in ring], axis=1)
+        energy = float(total(np.sum(data**2)))
+        return cls(field, grid, poisson, network, points, observed, data, f, energy)
+
+    def kappa(self, theta: Any) -> Any:
+        """Return the network's diffusivity at the nodes of the padded patch."""
+        return self.network(theta, self.points).reshape(self.grid.padded_shape(1))
+
+    def misfit(self, theta: Variable) -> Variable:
+        """Return Σ (u − data)² / Σ data² over all observed nodes."""
+        u = self.poisson(self.kappa(theta), self.source)
+        residual = np.where(self.observed, u - self.data, 0.0)
+        misfit: Variable = Allreduce()(np.sum(residual**2)) / self.energy
+        return misfit
+
+    def fields(self, theta: Any) -> dict[str, Any]:
+        """Return the whole fields on rank 0: κ found and exact, and the solution."""
+        gather = GatherField(self.grid)
+        inner = self.grid.interior(1)
+        kappa = self.kappa(theta)
+        u = self.poisson(kappa, self.source)
+        x, y = self.points.T.reshape(2, *self.grid.padded_shape(1))
+        exact = exact_kappa(self.field, x, y)
+        return {
+            "kappa": gather(np.ascontiguousarray(kappa[inner])),
+            "exact": gather(np.ascontiguousarray(exact[inner])),
+            "u": gather(u),
+        }
+
+
+def errors(found: Any, exact: Any) -> tuple[float, float]:
+    """Return the greatest error of κ and its relative error in the L2 norm."""
+    difference = found - exact
+    relative = float(np.linalg.norm(difference) / np.linalg.norm(exact))
+    return float(np.abs(difference).max()), relative
+
+
+def draw_fields(path: Path, fields: dict[str, Any], grid: CartesianGrid, title: str) -> None:
+    """Draw exact κ, the network's κ and their difference side by side."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    kappa, exact = fields["kappa"], fields["exact"]
+    error = kappa - exact
+    low, high = float(exact.min()), float(exact.max())
+    largest = float(np.abs(error).max())
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
+    panels = [
+        ("exact κ", exact, "viridis", low, high),
+        ("network κ", kappa, "viridis", low, high),
+        ("network − exact", error, "RdBu_r", -largest, largest),
+    ]
+    for axis, (name, values, colours, least, greatest) in zip(axes, panels):
+        image = axis.imshow(
+            values.T, origin="lower", extent=(0, 1, 0, 1), cmap=colours, vmin=least, vmax=greatest
+        )
+        figure.colorbar(image, ax=axis, shrink=0.85)
+        for axis_index, line in enumerate((axis.axvline, axis.axhline)):
+            edges = {grid.patch(r)[0][axis_index] for r in range(grid.size)} - {0}
+            for edge in sorted(edges):
+                line(edge / grid.shape[axis_index], color="white" if colours == "viridis" else "k",
+                     linewidth=0.8, linestyle="--")  # fmt: skip
+        axis.set(title=name, xlabel="x", ylabel="y")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_loss(path: Path, result: Result) -> None:
+    """Draw the misfit and its gradient over the iterations."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    numbers = [i.iteration for i in result.history]
+    axis.semilogy(numbers, [i.loss for i in result.history], label="misfit")
+    axis.semilogy(numbers, [i.gradient_norm for i in result.history], label="|gradient|", alpha=0.6)
+    axis.set(xlabel="iteration", ylabel="relative misfit Σ(u − d)² / Σd²")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def write_log(path: Path, result: Result) -> None:
+    """Write one line an iteration."""
+    with written_whole(path) as file:
+        rows = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
+        rows.write(",".join(result.history[0]._fields) + "\n")
+        rows.writelines(",".join(f"{value!r}" for value in i) + "\n" for i in result.history)
+        rows.detach()
+
+
+def arguments() -> argparse.Namespace:
+    """Parse the command line; of all ranks, rank 0 alone prints what is wrong with it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument(
+        "--patch",
+        type=int,
+        default=300,
+        metavar="P",
+        help="each rank a patch of P×P nodes (default 300)",
+    )
+    extent.add_argument(
+        "--size", type=int, metavar="N", help="N×N nodes in all, on any number of ranks"
+    )
+    parser.add_argument("--field", choices=FIELDS, default="bumps", help="exact κ (default bumps)")
+    parser.add_argument("--iterations", type=int, default=400, help="of L-BFGS (default 400)")
+    parser.add_argument(
+        "--observed",
+        type=float,
+        default=0.8,
+        help="share of each patch's unknowns that is observed (default 0.8)",
+    )
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=0.0,
+        help="standard deviation of the noise relative to the root mean square of u",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of network, observations and noise")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("results/poisson"),
+        help="folder for figures and results (default results/poisson)",
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    silent = contextlib.redirect_stderr(io.StringIO()) if rank() else contextlib.nullcontext()
+    quiet = contextlib.redirect_stdout(io.StringIO()) if rank() else contextlib.nullcontext()
+    with silent, quiet:
+        options = parser.parse_args()
+        for name, fault in {
+            "--patch": options.patch < 2,
+            "--size": options.size is not None and options.size < 2,
+            "--iterations": options.iterations < 1,
+            "--observed": not 0 < options.observed <= 1,
+            "--noise": not 0 <= options.noise < np.inf,
+            "--seed": options.seed < 0,
+        }.items():
+            if fault:
+                value = getattr(options, name.strip("-"))
+                parser.error(f"{name} {value} is out of range")
+    return options
+
+
+def main() -> None:
+    started = time.perf_counter()
+    options = arguments()
+    if options.size is None:
+        dims = CartesianGrid((2**20,) * 2).dims
+        shape = (dims[0] * options.patch, dims[1] * options.patch)
+    else:
+        shape = (options.size, options.size)
+    inversion = Inversion.create(
+        shape, options.field, options.observed, options.noise, options.seed
+    )
+    grid = inversion.grid
+    with agreed(grid.comm):
+        if grid.rank == 0:
+            options.out.mkdir(parents=True, exist_ok=True)
+    if grid.rank == 0:
+        print(
+            f"κ = {options.field}, {shape[0]}×{shape[1]} nodes on {size()} ranks "
+            f"({grid.dims[0]}×{grid.dims[1]}), network 2-20-20-20-1 with "
+            f"{inversion.network.n_parameters} parameters",
+            flush=True,
+        )
+    result = minimize(
+        inversion.misfit,
+        inversion.network.initial(options.seed),
+        options={"maxiter": options.iterations},
+        state=options.out / "state.npz",
+        resume=options.resume,
+        metadata={"field": options.field, "shape": shape, "observed": options.observed,
+                  "noise": options.noise, "seed": options.seed, "ranks": size()},
+    )  # fmt: skip
+    fields = inversion.fields(result.theta)
+    with agreed(grid.comm):
+        if grid.rank == 0:
+            report(options, inversion, result, fields, time.perf_counter() - started)
+
+
+def report(
+    options: argparse.Namespace,
+    inversion: Inversion,
+    result: Result,
+    fields: dict[str, Any],
+    seconds: float,
+) -> None:
+    """Write and draw the result, and say how good it is and where it lies; on rank 0."""
+    out = options.out
+    largest, relative = errors(fields["kappa"], fields["exact"])
+    with written_whole(out / "result.npz") as file:
+        np.savez(
+            file, **fields, theta=result.theta, loss=[i.loss for i in result.history],
+            max_error=largest, l2_error=relative,
+        )  # fmt: skip
+    write_log(out / "log.csv", result)
+    inversion.network.save(out / "network.npz", result.theta)
+    n, m = inversion.grid.shape
+    title = f"{options.field}, {n}×{m} nodes on {inversion.grid.size} ranks (dashed: patches)"
+    draw_fields(out / "kappa.png", fields, inversion.grid, title)
+    draw_loss(out / "loss.png", result)
+    print(f"""
+iterations     {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
+misfit         {result.history[0].loss:.3e} → {result.value:.3e}
+κ, max error   {largest:.4f}
+κ, L2 error    {100 * relative:.3f} %
+figures        {out / "kappa.png"}, {out / "loss.png"}
+results        {out / "result.npz"}, {out / "network.npz"}, {out / "log.csv"}, {out / "state.npz"}
+""")
+
+
+if __name__ == "__main__":
+    main()

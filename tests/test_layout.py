@@ -1,0 +1,138 @@
+"""The layout of the repository: one import package, imported one way, with nothing left out."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import adjoint
+
+ROOT = Path(__file__).resolve().parents[1]
+LINKED = ("comm", "nn", "solvers")
+MODULES = [m.name for m in pkgutil.walk_packages(adjoint.__path__, "adjoint.")]
+
+#: What each layer may import of the project.
+MAY_IMPORT = {
+    "adjoint": {"adjoint"},
+    "comm": {"adjoint", "comm"},
+    "nn": {"adjoint", "comm", "nn"},
+    "solvers": {"adjoint", "comm", "solvers"},
+    "examples": {"adjoint", "comm", "nn", "solvers", "examples"},
+    "benchmarks": {"adjoint", "comm", "nn", "solvers", "examples", "benchmarks"},
+}
+
+
+def sources(folder: str) -> Iterator[Path]:
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        if not any((ROOT / "adjoint" / name) in path.parents for name in LINKED):
+            yield path
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the absolute name of every module that a file imports."""
+    relative = path.relative_to(ROOT)
+    package = relative.parent.parts
+    if package and package[0] in LINKED:
+        package = ("adjoint", *package)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *(node.module or "").split(".")]).strip(".")
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def layer(module: str) -> str | None:
+    parts = module.split(".")
+    if parts[0] == "adjoint":
+        return parts[1] if len(parts) > 1 and parts[1] in LINKED else "adjoint"
+    return parts[0] if parts[0] in MAY_IMPORT else None
+
+
+def test_links_are_relative_and_point_into_the_checkout() -> None:
+    for name in LINKED:
+        link = ROOT / "adjoint" / name
+        assert link.is_symlink()
+        assert link.readlink() == Path("..") / name
+        assert link.resolve() == ROOT / name
+
+
+def test_every_file_is_a_module_inside_the_checkout() -> None:
+    for name in MODULES:
+        module = importlib.import_module(name)
+        assert module.__file__ is not None
+        assert ROOT in Path(module.__file__).resolve().parents
+    files = {p for folder in ("adjoint", *LINKED) for p in sources(folder)}
+    assert len(files) == len(MODULES) + 1  # and adjoint itself
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_imports_run_one_way(folder: str) -> None:
+    for path in sources(folder):
+        for module in imports(path):
+            assert module.split(".")[0] not in LINKED, f"{path} imports bare {module}"
+            found = layer(module)
+            assert found is None or found in MAY_IMPORT[folder], f"{path} imports {module}"
+
+
+def test_the_import_reader_sees_relative_imports(tmp_path: Path) -> None:
+    assert "adjoint.operator" in set(imports(ROOT / "comm" / "halo.py"))
+    assert layer("adjoint.solvers.poisson") == "solvers"
+    assert layer("numpy") is None
+
+
+def test_petsc_is_imported_in_the_solvers_alone() -> None:
+    for folder in ("adjoint", "comm", "nn", "examples"):
+        for path in sources(folder):
+            assert not any(m.startswith("petsc4py") for m in imports(path)), path
+    for folder in ("adjoint", "comm", "nn", "solvers", "examples", "benchmarks"):
+        for path in sources(folder):
+            if path.name != "strategies.py":
+                assert not any(m.startswith("hypothesis") for m in imports(path)), path
+
+
+def test_importing_adjoint_touches_nothing_heavy() -> None:
+    heavy = ("petsc4py", "numba", "matplotlib", "hypothesis", "mpi4py.MPI", "scipy.optimize")
+    code = f"import adjoint, sys; print([m for m in {heavy!r} if m in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert found.stdout.strip() == "[]", found.stdout + found.stderr
+
+
+@pytest.mark.timeout(180)
+def test_the_wheel_holds_every_module_once_and_nothing_else(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    # Built from a copy, so that no build folder is left in the checkout.
+    copy = tmp_path / "copy"
+    archive = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    for name in filter(None, archive.stdout.decode().split("\0")):
+        original = ROOT / name
+        target = copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if original.is_symlink():
+            target.symlink_to(original.readlink())
+        elif original.exists():
+            target.write_bytes(original.read_bytes())
+    subprocess.run([*build, "--wheel-dir", str(tmp_path), str(copy)], check=True, timeout=150)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = Counter(zipfile.ZipFile(wheel).namelist())
+    assert max(names.values()) == 1
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"adjoint"}
+    assert "adjoint/py.typed" in names
+    modules = {n[:-3].removesuffix("/__init__").replace("/", ".") for n in names if n[-3:] == ".py"}
+    assert modules == {"adjoint", *MODULES}
