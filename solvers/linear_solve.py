@@ -18,6 +18,14 @@ from .transpose import Transpose
 if TYPE_CHECKING:
     from .krylov import Solved
 
+#: Short interpolation, and one sweep each way, forwards down and backwards up: symmetric together,
+#: at half the cost of BoomerAMG's default in PETSc, and convergent on any number of ranks.
+_BOOMERAMG = {
+    "pc_hypre_boomeramg_P_max": 4,
+    "pc_hypre_boomeramg_relax_type_down": "l1-Gauss-Seidel",
+    "pc_hypre_boomeramg_relax_type_up": "backward-l1-Gauss-Seidel",
+}
+
 #: Relative difference of ⟨A u, v⟩ and ⟨u, A v⟩ above which a matrix is not symmetric.
 _SYMMETRY = 1e-8
 
@@ -47,6 +55,8 @@ class LinearSolve(Operator):
 
     Attributes
     ----------
+    settings : dict
+        The PETSc options, defaults included.
     setups, solves : int
         How often a preconditioner was set up, and how many systems were solved, adjoint ones
         included.
@@ -121,13 +131,14 @@ class LinearSolve(Operator):
             "ksp_rtol": rtol,
             "ksp_max_it": max_iterations,
             "pc_type": "hypre",
-            "pc_hypre_boomeramg_P_max": 4,
+            **_BOOMERAMG,
             **(options or {}),
         }
         self._direct = KrylovSolver(self.name, pattern, settings, prefix)
         self._adjoint = self._direct
         self._transpose: Transpose | None = None
-        self._options = (settings, prefix)
+        self.settings = settings
+        self._prefix = prefix
         self._latest = self._direct
         self._checked = False
 
@@ -202,7 +213,7 @@ class LinearSolve(Operator):
         if self._transpose is None:
             self._transpose = Transpose(self.pattern)
             self._adjoint = KrylovSolver(
-                f"{self.name} (adjoint)", self._transpose.transposed, *self._options
+                f"{self.name} (adjoint)", self._transpose.transposed, self.settings, self._prefix
             )
         self._adjoint.install(self._transpose.forward(values))
 

@@ -17,7 +17,7 @@ from .linear_solve import LinearSolve
 _THREE_DIMENSIONS = {
     "pc_hypre_boomeramg_coarsen_type": "HMIS",
     "pc_hypre_boomeramg_interp_type": "ext+i",
-    "pc_hypre_boomeramg_strong_threshold": 0.5,
+    "pc_hypre_boomeramg_agg_nl": 1,
 }
 
 
