@@ -277,8 +277,8 @@ class CartesianGrid(Blocks):
             One for each axis, of shape ``padded_shape(width)``; read-only views that take the
             memory of one line.
         """
-        steps = np.broadcast_to(np.asarray(spacing, float), self.ndim)
-        origins = np.broadcast_to(np.asarray(origin, float), self.ndim)
+        steps = _lengths(self.name, "spacing", spacing, self.ndim)
+        origins = _lengths(self.name, "origin", origin, self.ndim)
         lines = [
             first + step * np.arange(a - w, b + w)
             for first, step, a, b, w in zip(
@@ -375,5 +375,15 @@ def _flags(name: str, value: Any, count: int) -> tuple[bool, ...]:
         return (bool(value),) * count
     items = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
     if len(items) != count or any(not isinstance(p, bool | np.bool_) for p in items):
-        raise ValueError(f"{name}: periodic is {value!r}, expected True or False, or {count} of them")
+        raise ValueError(
+            f"{name}: periodic is {value!r}, expected True or False, or {count} of them"
+        )
     return tuple(bool(p) for p in items)
+
+
+def _lengths(name: str, argument: str, value: Any, count: int) -> Array:
+    try:
+        return np.broadcast_to(np.asarray(value, float), count)
+    except (TypeError, ValueError):
+        message = f"{name}: {argument} is {value!r}, expected a number, or {count} of them"
+        raise ValueError(message) from None

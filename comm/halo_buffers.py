@@ -83,9 +83,7 @@ class HaloGeometry:
         self.padded_shape = tuple(n + 2 * w for n, w in zip(lengths, widths))
         self.interior = tuple(slice(w, w + n) for n, w in zip(lengths, widths))
         self.ghosts = [face.ghost for face in faces.values()]
-        self.wraps = [
-            (faces[o].ghost, faces[_opposite(o)].slab) for o in owners.pop(rank, [])
-        ]
+        self.wraps = [(faces[o].ghost, faces[_opposite(o)].slab) for o in owners.pop(rank, [])]
         # The sender orders a message by offset. What a rank receives at an offset was sent to the
         # opposite one, so the receiver orders by that.
         self.neighbours = {
@@ -324,10 +322,10 @@ def _release(requests: Requests, memory: list[Array]) -> None:
     if MPI.Is_finalized():
         return
     for request in requests:
-        if request.Test():
-            request.Free()
-        else:
+        if not request.Test():
             _abandoned.append((request, memory))
+        elif request:  # not one that failed, which MPI has freed
+            request.Free()
 
 
 class _Channel:

@@ -66,9 +66,7 @@ def taken_back(grid: CartesianGrid, halo: HaloExchange, cotangents: list[Array])
         owners = grid.numbers_of(rank, halo.width)
         start, stop = grid.patch(rank)
         for index in np.ndindex(*w.shape):
-            off = sum(
-                not k <= i < k + b - a for i, a, b, k in zip(index, start, stop, halo.width)
-            )
+            off = sum(not k <= i < k + b - a for i, a, b, k in zip(index, start, stop, halo.width))
             if owners[index] >= 0 and (off <= 1 or halo.corners):
                 total[owners[index]] += w[index]
     return mine(grid, total[numbers])
@@ -275,7 +273,9 @@ def test_unfinished_and_misused_exchanges_are_errors() -> None:
 def test_bad_arguments_are_errors_on_all_ranks() -> None:
     grid = CartesianGrid((9, 7), dims=(communicator().size, 1))
     rank, last = grid.rank, grid.size - 1
-    with pytest.raises(ValueError, match=rf"width is \(5, 8\), expected at most \({9 // grid.size}"):
+    with pytest.raises(
+        ValueError, match=rf"width is \(5, 8\), expected at most \({9 // grid.size}"
+    ):
         HaloExchange(grid, (5, 8))
     for width in (-1, 1.5, (1, 1, 1), "a"):
         with pytest.raises(ValueError, match=re.escape(f"HaloExchange: width is {width!r}")):
