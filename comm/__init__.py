@@ -1,7 +1,8 @@
 """Communication operators, domain decomposition and halo exchange."""
 
+from .blocks import Blocks
 from .field import GatherField, ScatterField
-from .grid import Blocks, CartesianGrid
+from .grid import CartesianGrid
 from .halo import HaloExchange, HaloFinish, HaloStart
 
 __all__ = [

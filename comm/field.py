@@ -129,8 +129,8 @@ class GatherField(_WholeField):
     Notes
     -----
     Collective. The input is an array of shape ``grid.patch_shape``; the output is an array of shape
-    ``grid.shape`` on root, and an empty one of shape ``(0, …)`` on the other ranks. With ``R_k`` the
-    restriction to rank ``k``'s patch,
+    ``grid.shape`` on root, and an empty one of shape ``(0, …)`` on the other ranks. With ``R_k``
+    the restriction to rank ``k``'s patch,
 
         y = Σ_k R_kᵀ x_k  on root,        x̄_k = R_k ȳ.
 

@@ -1,155 +1,18 @@
-"""A regular grid cut into one block per rank."""
+"""A regular grid distributed over the ranks of a communicator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
-from math import prod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..variable import Array
 from ..world import agreed, communicator
+from .blocks import Blocks, PerAxis, best_dims, flags, positive
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-#: The same for all axes, or one for each.
-PerAxis = int | Sequence[int]
-
-
-class Blocks:
-    """The geometry of a grid cut into blocks, one per rank, without any communication.
-
-    Along each axis the ``n mod p`` first of ``p`` blocks are one node longer than the others. Ranks
-    are numbered in C order of their block coordinates: the last axis varies fastest.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        Number of nodes of the whole grid along each axis.
-    dims : sequence of int
-        Number of blocks along each axis, at most that of nodes.
-    periodic : bool or sequence of bool
-        Whether the last node along an axis has the first for its neighbour.
-
-    Attributes
-    ----------
-    shape, dims : tuple of int
-    periodic : tuple of bool
-    ndim, size : int
-        Number of axes and of blocks.
-    counts : tuple of int
-        Number of nodes of each rank.
-    """
-
-    name = "Blocks"
-
-    def __init__(
-        self,
-        shape: Sequence[int],
-        dims: Sequence[int],
-        periodic: bool | Sequence[bool] = False,
-    ) -> None:
-        self.shape = _positive(self.name, "shape", shape)
-        self.ndim = len(self.shape)
-        self.dims = _positive(self.name, "dims", dims)
-        if len(self.dims) != self.ndim:
-            raise ValueError(
-                f"{self.name}: dims has {len(self.dims)} axes, expected {self.ndim} as in shape"
-            )
-        if any(p > n for n, p in zip(self.shape, self.dims)):
-            raise ValueError(
-                f"{self.name}: dims is {self.dims}, expected at most shape {self.shape}: "
-                "every rank needs a node"
-            )
-        self.periodic = _flags(self.name, periodic, self.ndim)
-        self.size = prod(self.dims)
-        self._edges = [_edges(n, p) for n, p in zip(self.shape, self.dims)]
-
-    def coords_of(self, rank: int) -> tuple[int, ...]:
-        """Return the block coordinates of a rank."""
-        return tuple(int(c) for c in np.unravel_index(rank, self.dims))
-
-    def rank_at(self, coords: Sequence[int]) -> int | None:
-        """Return the rank of a block, ``None`` outside the grid; periodic axes wrap around."""
-        rank = 0
-        for c, p, wraps in zip(coords, self.dims, self.periodic, strict=True):
-            if not wraps and not 0 <= c < p:
-                return None
-            rank = rank * p + c % p
-        return rank
-
-    def patch(self, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the global indices of a rank's first node and of the end of its patch."""
-        coords = self.coords_of(rank)
-        start = tuple(int(e[c]) for e, c in zip(self._edges, coords))
-        stop = tuple(int(e[c + 1]) for e, c in zip(self._edges, coords))
-        return start, stop
-
-    def patch_slices(self, rank: int) -> tuple[slice, ...]:
-        """Return the slices that cut a rank's patch out of the whole grid."""
-        return tuple(slice(a, b) for a, b in zip(*self.patch(rank)))
-
-    @cached_property
-    def counts(self) -> tuple[int, ...]:
-        lengths = np.ones((), np.int64)
-        for edges in self._edges:
-            lengths = np.multiply.outer(lengths, np.diff(edges))
-        return tuple(lengths.ravel().tolist())
-
-    @cached_property
-    def smallest_patch(self) -> tuple[int, ...]:
-        """Length of the shortest block along each axis."""
-        return tuple(n // p for n, p in zip(self.shape, self.dims))
-
-    def numbers_of(self, rank: int, width: PerAxis = 0) -> Array:
-        """Return the numbers of a rank's nodes and of ``width`` layers around them.
-
-        Nodes are numbered rank after rank, and in C order within a patch.
-
-        Parameters
-        ----------
-        rank : int
-        width : int or sequence of int
-            Ghost layers on either side.
-
-        Returns
-        -------
-        numpy.ndarray of int64
-            Of the padded patch's shape; −1 outside the domain. Periodic axes wrap around.
-        """
-        widths = self.widths(width)
-        start, stop = self.patch(rank)
-        block = np.zeros((1,) * self.ndim, np.int64)
-        within = np.zeros((1,) * self.ndim, np.int64)
-        outside = np.zeros((1,) * self.ndim, bool)
-        for axis, edges in enumerate(self._edges):
-            nodes = np.arange(start[axis] - widths[axis], stop[axis] + widths[axis])
-            beyond = np.zeros(nodes.shape, bool)
-            if not self.periodic[axis]:
-                beyond = (nodes < 0) | (nodes >= self.shape[axis])
-            nodes = nodes % self.shape[axis]
-            index = np.searchsorted(edges, nodes, side="right") - 1
-            along = (-1,) + (1,) * (self.ndim - 1 - axis)
-            outside = outside | beyond.reshape(along)
-            block = block * self.dims[axis] + index.reshape(along)
-            length = np.diff(edges)[index].reshape(along)
-            within = within * length + (nodes - edges[index]).reshape(along)
-        first = np.cumsum([0, *self.counts[:-1]])
-        result: Array = np.where(outside, -1, first[block] + within)
-        return result
-
-    def widths(self, width: PerAxis) -> tuple[int, ...]:
-        """Return ghost widths, one for each axis."""
-        values = width if isinstance(width, Sequence) else (width,) * self.ndim
-        if len(values) != self.ndim or any(not _is_int(w) or w < 0 for w in values):
-            raise ValueError(
-                f"{self.name}: width is {width!r}, expected a number of layers (0, 1, 2, …), "
-                f"or {self.ndim} of them"
-            )
-        return tuple(int(w) for w in values)
 
 
 class CartesianGrid(Blocks):
@@ -213,8 +76,8 @@ class CartesianGrid(Blocks):
         self.comm = communicator(comm)
         self.rank = self.comm.rank
         with agreed(self.comm):
-            nodes = _positive(self.name, "shape", shape)
-            wraps = _flags(self.name, periodic, len(nodes))
+            nodes = positive(self.name, "shape", shape)
+            wraps = flags(self.name, periodic, len(nodes))
             blocks = best_dims(nodes, self.comm.size, wraps) if dims is None else dims
             super().__init__(nodes, blocks, wraps)
             if self.size != self.comm.size:
@@ -303,82 +166,6 @@ def same_on_all_ranks(comm: MPI.Comm, name: str, **arguments: Any) -> None:
             found = arguments[argument]
             if found != expected:
                 raise ValueError(f"{name}: {argument} is {found}, expected {expected} as on rank 0")
-
-
-def best_dims(
-    shape: Sequence[int], size: int, periodic: Sequence[bool] | None = None
-) -> tuple[int, ...]:
-    """Return the ranks along each axis that make the least surface between patches.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        Nodes along each axis.
-    size : int
-        Number of ranks.
-    periodic : sequence of bool, optional
-
-    Raises
-    ------
-    ValueError
-        If there is no way to give every rank a block.
-    """
-    wraps = periodic or (False,) * len(shape)
-    nodes = prod(shape)
-
-    def surface(dims: tuple[int, ...]) -> float:
-        cuts = [p if p > 1 and w else p - 1 for p, w in zip(dims, wraps)]
-        return sum(cut * (nodes // n) for cut, n in zip(cuts, shape))
-
-    possible = [d for d in _factorisations(size, len(shape)) if all(map(int.__le__, d, shape))]
-    if not possible:
-        raise ValueError(
-            f"CartesianGrid: shape {tuple(shape)} cannot be cut into {size} blocks, one for each "
-            "rank: use fewer ranks or a larger grid"
-        )
-    return min(possible, key=lambda dims: (surface(dims), tuple(-p for p in dims)))
-
-
-def _factorisations(size: int, count: int) -> Iterator[tuple[int, ...]]:
-    """Yield all ordered products of ``count`` factors that make ``size``."""
-    if count == 1:
-        yield (size,)
-        return
-    for first in range(1, size + 1):
-        if size % first == 0:
-            for rest in _factorisations(size // first, count - 1):
-                yield (first, *rest)
-
-
-def _edges(nodes: int, blocks: int) -> Array:
-    """Return where blocks begin and end: the first ``nodes % blocks`` are one node longer."""
-    lengths = np.full(blocks, nodes // blocks, np.int64)
-    lengths[: nodes % blocks] += 1
-    return np.concatenate([[0], np.cumsum(lengths)])
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _positive(name: str, argument: str, value: Any) -> tuple[int, ...]:
-    items = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
-    if not items or isinstance(value, str) or any(not _is_int(n) or n < 1 for n in items):
-        raise ValueError(
-            f"{name}: {argument} is {value!r}, expected positive integers, one for each axis"
-        )
-    return tuple(int(n) for n in items)
-
-
-def _flags(name: str, value: Any, count: int) -> tuple[bool, ...]:
-    if isinstance(value, bool | np.bool_):
-        return (bool(value),) * count
-    items = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
-    if len(items) != count or any(not isinstance(p, bool | np.bool_) for p in items):
-        raise ValueError(
-            f"{name}: periodic is {value!r}, expected True or False, or {count} of them"
-        )
-    return tuple(bool(p) for p in items)
 
 
 def _lengths(name: str, argument: str, value: Any, count: int) -> Array:

@@ -12,7 +12,8 @@ from ..operator import Operator, require_float
 from ..tape import Tape, active_tape
 from ..variable import Array
 from ..world import agreed
-from .grid import CartesianGrid, PerAxis, same_on_all_ranks
+from .blocks import PerAxis
+from .grid import CartesianGrid, same_on_all_ranks
 from .halo_buffers import HaloBuffers, HaloGeometry, new_channel
 
 if TYPE_CHECKING:

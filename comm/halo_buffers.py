@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..variable import Array
-from .grid import Blocks
+from .blocks import Blocks
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -336,7 +336,8 @@ class _Channel:
 
         self.comm = comm.Dup()
         self.tags = count()
-        self.limit = int(MPI.COMM_WORLD.Get_attr(MPI.TAG_UB)) + 1
+        highest: Any = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB)
+        self.limit = int(highest) + 1
 
 
 @cache
@@ -356,7 +357,7 @@ def new_channel(comm: MPI.Comm) -> tuple[MPI.Comm, int]:
     Exchanges that are under way together never take each other's messages for their own, and
     those of ``Send`` and ``Recv`` are apart from all of them.
     """
-    channel: _Channel | None = comm.Get_attr(_channel_key())
+    channel: Any = comm.Get_attr(_channel_key())
     if channel is None:
         channel = _Channel(comm)
         comm.Set_attr(_channel_key(), channel)

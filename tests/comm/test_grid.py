@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from adjoint.comm import Blocks, CartesianGrid
-from adjoint.comm.grid import best_dims
+from adjoint.comm.blocks import best_dims
 
 
 @st.composite
@@ -169,5 +169,5 @@ def test_bad_arguments(arguments: Any, message: str) -> None:
 @given(st.integers(-2, 0) | st.just(1.5) | st.just((1, 2, 3)) | st.just("ab"))
 def test_bad_widths(width: Any) -> None:
     assume(width != 0)
-    with pytest.raises(ValueError, match="Blocks: width is .*, expected a number of layers"):
+    with pytest.raises(ValueError, match=r"Blocks: width is .*, expected a number of layers"):
         Blocks((4, 4), (1, 1)).numbers_of(0, width)

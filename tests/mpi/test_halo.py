@@ -28,7 +28,7 @@ CASES = [  # shape, periodic, width, corners, dtype
     ((5, 6, 7), False, 1, True, np.float64),
     ((6, 8, 5), (True, False, True), (1, 2, 1), False, np.float64),
     ((6, 7, 4), True, 1, True, np.float32),
-    ((17,), True, 3, False, np.float64),
+    ((29,), True, 3, False, np.float64),
 ]
 
 
@@ -118,8 +118,6 @@ def compare(grid: CartesianGrid, halo: HaloExchange, dtype: Any, fields: int) ->
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_fills_ghosts_and_takes_their_cotangents_back(case: Any) -> None:
     shape, periodic, width, corners, dtype = case
-    if len(shape) == 1 and communicator().size > 5:
-        pytest.skip("patches would be shorter than the halo")
     grid = CartesianGrid(shape, periodic=periodic)
     compare(grid, HaloExchange(grid, width, corners), dtype, 1 + len(shape) % 3)
 
@@ -240,7 +238,7 @@ def test_unfinished_and_misused_exchanges_are_errors() -> None:
     grid = CartesianGrid((6, 5))
     halo, other = HaloExchange(grid), HaloExchange(grid)
     u = mine(grid, whole(grid))
-    with pytest.raises(RuntimeError, match="closed before .*: halo exchange of 2 fields"):
+    with pytest.raises(RuntimeError, match=r"closed before .*: halo exchange of 2 fields"):
         with Tape():
             pending = halo.start(u, u)
     pending = pending.value
@@ -248,7 +246,7 @@ def test_unfinished_and_misused_exchanges_are_errors() -> None:
         halo.finish(pending)
     with Tape():
         inner = halo.start(u)
-        with pytest.raises(ValueError, match="HaloFinish: pending is PendingHalo.under way.*same"):
+        with pytest.raises(ValueError, match=r"HaloFinish: pending is PendingHalo.under way.*same"):
             other.finish(inner)
         halo.finish(inner)
         with pytest.raises(RuntimeError, match="HaloFinish: this exchange is finished already"):
