@@ -1,4 +1,4 @@
-"""The optimiser on the root, and the other ranks that serve it."""
+"""The optimiser on rank 0, and what ends it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..tape import Tape
 from ..variable import Array, Variable, value_of
-from ..world import agreed, communicator, portable
-from .methods import Method, make_bounds, make_method
-from .progress import Progress, open_progress
+from ..world import agreed, communicator
+from .methods import Bounds, Method, make_bounds, make_method
+from .progress import open_progress
+from .ranks import Ranks
 from .result import Result
 from .run import Callback, Run
 from .state import StateFile
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+#: Options that say only when to stop: a run may be continued with others.
+_STOPPING = ("maxiter", "maxfun", "disp")
 
 #: What a process that was ended by SIGTERM returns, by convention.
 _TERMINATED = 128 + signal.SIGTERM
@@ -146,11 +149,12 @@ def minimize(
             raise TypeError(f"minimize: misfit is a {type(misfit).__name__}, expected a function")
         if world.rank == 0:
             theta = _checked(theta0)
-            chosen = make_method(method, options, make_bounds(bounds, theta.shape))
+            limits = make_bounds(bounds, theta.shape)
+            chosen = make_method(method, options, limits)
             start = theta.ravel().astype(np.float64)
             file = None
             if state is not None:
-                configuration = _configuration(chosen, bounds, theta, metadata)
+                configuration = _configuration(chosen, limits, theta, metadata)
                 file = StateFile(state, configuration, start)
             elif resume:
                 raise ValueError("minimize: resume=True without a state file")
@@ -158,104 +162,20 @@ def minimize(
                 raise ValueError(f"minimize: every is {every}, expected at least 1")
             run = Run(chosen, start, theta.shape, theta.dtype, file, every, resume, callback)
     shape, dtype = world.bcast(None if run is None else (run.shape, run.dtype), 0)
-    ranks = _Ranks(misfit, shape, dtype, world)
+    ranks = Ranks(misfit, shape, dtype, world)
     if run is None:
         return ranks.serve()
-    total = run.method.options.get("maxiter")
-    return _lead(run, ranks, open_progress(progress, total))
+    return _lead(run, ranks, progress)
 
 
-class _Ranks:
-    """The misfit on all ranks, and what they tell each other.
-
-    Rank 0 calls :meth:`compute` and :meth:`release`, the others are in :meth:`serve`.
-
-    Attributes
-    ----------
-    running : bool
-        Whether an evaluation is under way. An exception that leaves it leaves it on all ranks, or
-        ends the job: nothing may be sent then.
-    """
-
-    def __init__(
-        self,
-        misfit: Callable[[Variable], Variable],
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        world: MPI.Comm,
-    ) -> None:
-        self.misfit = misfit
-        self.shape = shape
-        self.dtype = dtype
-        self.world = world
-        self.running = False
-
-    def compute(self, theta: Array) -> tuple[float, Array, float]:
-        """Return value, gradient and the largest memory of any rank, in bytes."""
-        self.running = True
-        self.world.bcast("evaluate", 0)
-        result = self._evaluate(theta)
-        self.running = False
-        return result
-
-    def release(self, outcome: Result | BaseException) -> None:
-        """Let the other ranks return the result, or raise the same exception."""
-        if isinstance(outcome, Result):
-            self.world.bcast("return", 0)
-            self.world.bcast(outcome, 0)
-            return
-        kind, message = portable(outcome)
-        arguments: tuple[Any, ...] = (f"rank 0: {message}",)
-        if isinstance(outcome, SystemExit):
-            arguments = (outcome.code if isinstance(outcome.code, int) else 1,)
-        self.world.bcast("raise", 0)
-        self.world.bcast((kind, arguments), 0)
-
-    def serve(self) -> Result:
-        """Evaluate until rank 0 is done."""
-        while True:
-            command = self.world.bcast(None, 0)
-            if command == "evaluate":
-                self._evaluate(np.empty(int(np.prod(self.shape))))
-                continue
-            content = self.world.bcast(None, 0)
-            if command == "return":
-                result: Result = content
-                return result
-            kind, arguments = content
-            try:
-                error = kind(*arguments)
-            except Exception:  # an exception that is not made from one message
-                error = RuntimeError(f"{kind.__name__}: {arguments[0]}")
-            raise error
-
-    def _evaluate(self, theta: Array) -> tuple[float, Array, float]:
-        from mpi4py import MPI
-
-        self.world.Bcast(theta, 0)
-        with Tape(comm=self.world) as tape:
-            x = tape.watch(theta.reshape(self.shape).astype(self.dtype))
-            loss = self.misfit(x)
-        with agreed(self.world):
-            if not isinstance(loss, Variable):
-                raise TypeError(
-                    f"minimize: misfit returned a {type(loss).__name__}, expected a Variable"
-                )
-            if loss.size != 1:
-                raise ValueError(f"minimize: misfit has shape {loss.shape}, expected a scalar")
-        value = float(loss.value.item())
-        (partial,) = tape.gradient(loss, [x])
-        gradient = np.empty_like(theta)
-        self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
-        memory = self.world.reduce(_resident(), MPI.MAX, 0)
-        return value, gradient, 0.0 if memory is None else memory
-
-
-def _lead(run: Run, ranks: _Ranks, progress: Progress) -> Result:
+def _lead(run: Run, ranks: Ranks, progress: bool) -> Result:
     """Run the method on rank 0, and release the other ranks whatever ends it."""
     try:
-        with _saving_on_sigterm(run, ranks.world):
-            outcome = run.minimise(ranks.compute, progress)
+        with (
+            closing(open_progress(progress, run.method.options.get("maxiter"))) as shown,
+            _saving_on_sigterm(run, ranks.world),
+        ):
+            outcome = run.minimise(ranks.compute, shown)
             result = Result(
                 theta=run.reshaped(outcome.theta),
                 value=outcome.value,
@@ -271,8 +191,6 @@ def _lead(run: Run, ranks: _Ranks, progress: Progress) -> Result:
         if not ranks.running:
             ranks.release(error)
         raise
-    finally:
-        progress.close()
     ranks.release(result)
     return result
 
@@ -332,27 +250,18 @@ def _checked(theta0: Any) -> Array:
 
 
 def _configuration(
-    method: Method, bounds: Any, theta: Array, metadata: dict[str, Any] | None
+    method: Method, bounds: Bounds | None, theta: Array, metadata: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Return what makes two runs the same."""
     import scipy
 
-    pair = make_bounds(bounds, theta.shape)
+    digest = None if bounds is None else hashlib.sha256(np.stack(bounds).tobytes()).hexdigest()
     return {
         "method": method.name,
-        "options": method.options,
-        "bounds": None if pair is None else hashlib.sha256(np.stack(pair).tobytes()).hexdigest(),
+        "options": {key: x for key, x in method.options.items() if key not in _STOPPING},
+        "bounds": digest,
         "shape": list(theta.shape),
         "dtype": theta.dtype.name,
         "metadata": metadata or {},
         "_versions": f"NumPy {np.__version__} and SciPy {scipy.__version__}",
     }
-
-
-def _resident() -> float:
-    """Return this process's largest resident set so far, in bytes."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1.0 if sys.platform == "darwin" else 1024.0
-    )

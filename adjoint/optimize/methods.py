@@ -135,18 +135,19 @@ class SciPy:
     ) -> Outcome:
         from scipy import optimize
 
-        started = False
+        evaluations = 0
 
         def both(x: Array) -> tuple[float, Array]:
-            nonlocal started
+            nonlocal evaluations
             result = evaluate(np.array(x, dtype=float))  # some methods reuse the array
-            if not started:
-                started = True
+            evaluations += 1
+            if evaluations == 1:
                 report(x)
             return result
 
         def iterate(x: Array, *state: Any) -> None:
-            report(x)
+            if evaluations > 1:  # trust-constr announces the start as well
+                report(x)
 
         bounds = None if self.bounds is None else optimize.Bounds(*self.bounds)
         with warnings.catch_warnings():

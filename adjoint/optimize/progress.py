@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Protocol
 
@@ -24,6 +25,9 @@ class Progress(Protocol):
 def open_progress(wanted: bool, total: int | None) -> Progress:
     """Return a bar if standard output is a terminal and rich is installed, else plain lines.
 
+    Ranks under ``mpiexec`` print lines: what they write to looks like a terminal, wherever the
+    job's output goes.
+
     Parameters
     ----------
     wanted : bool
@@ -33,7 +37,7 @@ def open_progress(wanted: bool, total: int | None) -> Progress:
     """
     if not wanted:
         return _Silent()
-    if sys.stdout.isatty():
+    if _on_terminal():
         try:
             return _Bar(total)
         except ImportError:  # rich is optional
@@ -41,13 +45,16 @@ def open_progress(wanted: bool, total: int | None) -> Progress:
     return _Lines()
 
 
-def describe(iteration: Iteration) -> str:
-    """Return an iteration as a line."""
-    return (
-        f"iteration {iteration.iteration:5d}  loss {iteration.loss:.8e}  "
-        f"gradient {iteration.gradient_norm:.3e}  step {iteration.step:.3e}  "
-        f"{iteration.seconds:.1f} s  {iteration.memory / 1e6:.0f} MB"
-    )
+def _on_terminal() -> bool:
+    """Whether a person looks at standard output.
+
+    Open MPI gives each rank a pseudo-terminal without a size, also where the output of ``mpiexec``
+    goes to a file.
+    """
+    try:
+        return sys.stdout.isatty() and os.get_terminal_size(sys.stdout.fileno()).columns > 0
+    except (OSError, ValueError):  # not a file of the system's
+        return False
 
 
 class _Silent:
@@ -66,7 +73,12 @@ class _Lines:
         print(text, flush=True)
 
     def update(self, iteration: Iteration) -> None:
-        print(describe(iteration), flush=True)
+        print(
+            f"iteration {iteration.iteration:5d}  loss {iteration.loss:.8e}  "
+            f"gradient {iteration.gradient_norm:.3e}  step {iteration.step:.3e}  "
+            f"{iteration.seconds:.1f} s  {iteration.memory / 1e6:.0f} MB",
+            flush=True,
+        )
 
     def close(self) -> None:
         pass
@@ -77,7 +89,7 @@ class _Bar:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
-        self._bar = RichProgress(BarColumn(20), TextColumn("{task.description}", markup=False))
+        self._bar = RichProgress(BarColumn(8), TextColumn("{task.description}", markup=False))
         self._task = self._bar.add_task("", total=total)
         self._bar.start()
 
@@ -85,7 +97,12 @@ class _Bar:
         self._bar.console.print(text, markup=False, highlight=False)
 
     def update(self, iteration: Iteration) -> None:
-        self._bar.update(self._task, completed=iteration.iteration, description=describe(iteration))
+        text = (
+            f"{iteration.iteration}  loss {iteration.loss:.5e}  "
+            f"gradient {iteration.gradient_norm:.1e}  step {iteration.step:.1e}  "
+            f"{iteration.seconds:.1f} s  {iteration.memory / 1e6:.0f} MB"
+        )
+        self._bar.update(self._task, completed=iteration.iteration, description=text)
 
     def close(self) -> None:
         self._bar.stop()

@@ -15,8 +15,9 @@ from .progress import Progress
 from .result import Iteration
 from .state import Journal, StateFile
 
-#: Value, gradient and memory (bytes) at a point, computed by all ranks.
-Compute = Callable[[Array], tuple[float, Array, float]]
+#: Value, gradient and memory (bytes) at a point, computed by all ranks; all finite. The text says
+#: in messages which evaluation this is.
+Compute = Callable[[Array, str], tuple[float, Array, float]]
 Callback = Callable[[Iteration, Array], Any]
 
 
@@ -124,14 +125,9 @@ class Run:
         else:
             if self._origin is None:
                 self._origin = time.perf_counter() - self._seconds
-            value, gradient, self._memory = self._compute(theta)
+            where = f"evaluation {self.evaluations}, after iteration {len(self.history) - 1}"
+            value, gradient, self._memory = self._compute(theta, where)
             self._seconds = time.perf_counter() - self._origin
-            if not (np.isfinite(value) and np.isfinite(gradient).all()):
-                what = f"misfit is {value}" if not np.isfinite(value) else "gradient is not finite"
-                raise FloatingPointError(
-                    f"minimize: the {what} at evaluation {self.evaluations}, "
-                    f"after iteration {len(self.history) - 1}"
-                )
             if self._journal is not None:
                 self._journal.append(point, value, gradient, self._seconds, self._memory)
         self.evaluations += 1

@@ -20,9 +20,6 @@ from ..variable import Array
 
 FORMAT = "adjoint.optimize state 1"
 
-#: Options that say only when to stop, so that a run may be continued with others.
-STOPPING = ("maxiter", "maxfun", "disp")
-
 
 class StateFile:
     """One run's state file.
@@ -94,7 +91,7 @@ class StateFile:
         if not os.path.lexists(self.path):
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             found = json.loads(arrays.pop("configuration").tobytes())
             start = arrays.pop("start")
@@ -116,7 +113,7 @@ class StateFile:
 
     def _compare(self, name: str, found: Any, expected: Any) -> None:
         if isinstance(expected, dict) and isinstance(found, dict):
-            for key in sorted({*found, *expected} - {*STOPPING}):
+            for key in sorted({*found, *expected}):
                 self._compare(f"{name}[{key!r}]", found.get(key), expected.get(key))
         elif found != expected and repr(found) != repr(expected):  # nan is itself here
             raise ValueError(
@@ -182,7 +179,8 @@ class Journal:
 def _plain(value: Any, where: str = "") -> Any:
     """Return what JSON makes of a configuration; what it cannot hold is an error."""
     if isinstance(value, dict):
-        return {str(key): _plain(entry, f"{where}[{key!r}]") for key, entry in value.items()}
+        names = {key: f"{where}[{key!r}]" if where else str(key) for key in value}
+        return {str(key): _plain(entry, names[key]) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(entry, where) for entry in value]
     if isinstance(value, np.ndarray | np.generic):
@@ -190,7 +188,7 @@ def _plain(value: Any, where: str = "") -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(
-        f"minimize: {where.lstrip('[').replace(']', '', 1)} is a {type(value).__name__}, "
+        f"minimize: {where} is a {type(value).__name__}, "
         "expected numbers, strings, lists and dictionaries, which a state file can hold"
     )
 

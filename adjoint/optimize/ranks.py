@@ -1,0 +1,116 @@
+"""The misfit on all ranks, told by rank 0 when to evaluate and when to end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..tape import Tape
+from ..variable import Array, Variable
+from ..world import agreed, portable
+from .result import Result
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+class Ranks:
+    """The misfit on all ranks, and what they tell each other.
+
+    Rank 0 calls :meth:`compute` and :meth:`release`, the others are in :meth:`serve`.
+
+    Attributes
+    ----------
+    running : bool
+        Whether an evaluation is under way. An exception that leaves it leaves it on all ranks, or
+        ends the job: nothing may be sent then.
+    """
+
+    def __init__(
+        self,
+        misfit: Callable[[Variable], Variable],
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        world: MPI.Comm,
+    ) -> None:
+        self.misfit = misfit
+        self.shape = shape
+        self.dtype = dtype
+        self.world = world
+        self.running = False
+
+    def compute(self, theta: Array, where: str) -> tuple[float, Array, float]:
+        """Return value, gradient and the largest memory of any rank, in bytes."""
+        self.running = True
+        self.world.bcast("evaluate", 0)
+        value, gradient, memory = self._evaluate(theta, where)
+        self.running = False
+        if not np.isfinite(gradient).all():
+            raise FloatingPointError(f"minimize: the gradient is not finite at {where}")
+        return value, gradient, memory
+
+    def release(self, outcome: Result | BaseException) -> None:
+        """Let the other ranks return the result, or raise the same exception."""
+        if isinstance(outcome, Result):
+            self.world.bcast("return", 0)
+            self.world.bcast(outcome, 0)
+            return
+        kind, message = portable(outcome)
+        arguments: tuple[Any, ...] = (f"rank 0: {message}",)
+        if isinstance(outcome, SystemExit):
+            arguments = (outcome.code if isinstance(outcome.code, int) else 1,)
+        self.world.bcast("raise", 0)
+        self.world.bcast((kind, arguments), 0)
+
+    def serve(self) -> Result:
+        """Evaluate until rank 0 is done."""
+        while True:
+            command = self.world.bcast(None, 0)
+            if command == "evaluate":
+                self._evaluate(np.empty(int(np.prod(self.shape))))
+                continue
+            content = self.world.bcast(None, 0)
+            if command == "return":
+                result: Result = content
+                return result
+            kind, arguments = content
+            try:
+                error = kind(*arguments)
+            except Exception:  # an exception that is not made from one message
+                error = RuntimeError(f"{kind.__name__}: {arguments[0]}")
+            raise error
+
+    def _evaluate(self, theta: Array, where: str = "") -> tuple[float, Array, float]:
+        from mpi4py import MPI
+
+        self.world.Bcast(theta, 0)
+        with Tape(comm=self.world) as tape:
+            x = tape.watch(theta.reshape(self.shape).astype(self.dtype))
+            loss = self.misfit(x)
+        with agreed(self.world):
+            if not isinstance(loss, Variable):
+                raise TypeError(
+                    f"minimize: misfit returned a {type(loss).__name__}, expected a Variable"
+                )
+            if loss.size != 1:
+                raise ValueError(f"minimize: misfit has shape {loss.shape}, expected a scalar")
+            value = float(loss.value.item())
+            if self.world.rank == 0 and not np.isfinite(value):
+                raise FloatingPointError(f"minimize: the misfit is {value} at {where}")
+        (partial,) = tape.gradient(loss, [x])
+        gradient = np.empty_like(theta)
+        self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
+        memory = self.world.reduce(_resident(), MPI.MAX, 0)
+        return value, gradient, 0.0 if memory is None else memory
+
+
+def _resident() -> float:
+    """Return this process's largest resident set so far, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1.0 if sys.platform == "darwin" else 1024.0
+    )
