@@ -1,16 +1,27 @@
 """Communication operators, domain decomposition and halo exchange."""
 
+from .allgather import Allgather
+from .allreduce import Allreduce
+from .alltoall import Alltoall
+from .barrier import Barrier
+from .bcast import Bcast
 from .blocks import Blocks
+from .communication import Communication, CommunicationError, Message
+from .environment import finalize, finalized, init, initialized, rank, size, sync
 from .field import GatherField, ScatterField
+from .gather import Gather
 from .grid import CartesianGrid
 from .halo import HaloExchange, HaloFinish, HaloStart
+from .nonblocking import Irecv, Isend, Request, Wait
+from .reduce import Reduce
+from .reduce_scatter import ReduceScatter
+from .scatter import Scatter
+from .send_recv import Recv, Send, SendRecv
 
 __all__ = [
-    "Blocks",
-    "CartesianGrid",
-    "GatherField",
-    "HaloExchange",
-    "HaloFinish",
-    "HaloStart",
-    "ScatterField",
-]
+    "Allgather", "Allreduce", "Alltoall", "Barrier", "Bcast", "Blocks", "CartesianGrid",
+    "Communication", "CommunicationError", "Gather", "GatherField", "HaloExchange", "HaloFinish",
+    "HaloStart", "Irecv", "Isend", "Message", "Recv", "Reduce", "ReduceScatter", "Request",
+    "Scatter", "ScatterField", "Send", "SendRecv", "Wait", "finalize", "finalized", "init",
+    "initialized", "rank", "size", "sync",
+]  # fmt: skip

@@ -1,0 +1,176 @@
+"""What communication operators share: a communicator, and one error for all ranks."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from mpi4py import MPI
+
+from ..operator import Operator, require_float
+from ..world import agree, communicator
+from .transport import blocks
+
+
+class CommunicationError(RuntimeError):
+    """Ranks that should have done the same, or the two ends of a message, did not match."""
+
+
+class Message(NamedTuple):
+    """What a recorded call sends or receives, for the check of whole programs.
+
+    Attributes
+    ----------
+    kind : str
+        ``"collective"``, ``"send"``, ``"receive"``, ``"exchange"``, ``"start"`` (of a message that
+        is received) or ``"wait"``.
+    text : str
+        The call, as messages to people name it.
+    comm : mpi4py.MPI.Comm
+    peer : int or None
+        The other rank of a message, in ``comm``.
+    tag : int
+    payload : tuple
+        What must be equal at both ends, or on all ranks: operator, root, sizes, dtype.
+    """
+
+    kind: str
+    text: str
+    comm: MPI.Comm
+    peer: int | None
+    tag: int
+    payload: tuple[Any, ...]
+
+
+class Communication(Operator):
+    """An operator in which the ranks of a communicator take part together.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm, optional
+        ``COMM_WORLD`` by default; the operator works on a duplicate of it.
+    """
+
+    needs_inputs = ()
+    needs_outputs = ()
+    communicates = True
+
+    def __init__(self, comm: MPI.Comm | None = None) -> None:
+        self.comm = communicator(comm)
+
+    def require_rank(self, argument: str, value: Any) -> int:
+        """Return a rank of the communicator, or raise."""
+        if not isinstance(value, int | np.integer) or not 0 <= value < self.comm.size:
+            raise ValueError(
+                f"{self.name}: {argument} is {value!r}, expected a rank from 0 to "
+                f"{self.comm.size - 1}"
+            )
+        return int(value)
+
+    def meet_alike(self, x: Any, **arguments: Any) -> Any:
+        """Return ``x`` as an array; its shape and dtype and the arguments agree on all ranks."""
+        array, error = self.floats(x)
+        self.meet(error, (*arguments.items(), array.shape, array.dtype.name))
+        return array
+
+    def meet_rows(self, x: Any, **arguments: Any) -> tuple[Any, tuple[int, ...]]:
+        """Return ``x`` with a first axis, and all ranks' lengths of it; the rest agrees."""
+        array, error = self.floats(x)
+        rows = as_rows(array)
+        payload = (*arguments.items(), rows.shape[1:], array.dtype.name)
+        return rows, self.meet(error, payload, count=len(rows))
+
+    def parts_of(
+        self, x: Any, counts: tuple[int, ...] | None, error: Exception | None = None
+    ) -> tuple[tuple[int, ...], Exception | None]:
+        """Return how the first axis is cut, and what is wrong unless something was before."""
+        if error is None and len(x.shape) == 0:
+            error = ValueError(f"{self.name}: the input has shape (), expected at least one axis")
+        if error is not None:
+            return (), error
+        if counts is None:
+            return blocks(x.shape[0], self.comm.size), None
+        if len(counts) != self.comm.size or sum(counts) != x.shape[0] or min(counts) < 0:
+            error = ValueError(
+                f"{self.name}: counts is {counts}, expected {self.comm.size} numbers with the sum "
+                f"{x.shape[0]}"
+            )
+        return counts, error
+
+    def require_floats(self, x: Any) -> None:
+        """Raise on this rank unless ``x`` is an array of ``float32`` or ``float64``."""
+        _, error = self.floats(x)
+        if error is not None:
+            raise error
+
+    def floats(self, x: Any) -> tuple[Any, Exception | None]:
+        """Return ``x`` as an array, and what is wrong with it unless its dtype is a float's."""
+        array = np.asarray(x)
+        try:
+            require_float(self.name, "the input", array)
+        except TypeError as error:
+            return array, error
+        return array, None
+
+    def meet(
+        self, error: Exception | None, payload: Sequence[Any], count: int | None = None
+    ) -> tuple[int, ...]:
+        """Make sure that all ranks do the same; every collective begins with it.
+
+        Parameters
+        ----------
+        error : Exception or None
+            What is wrong on this rank: all ranks raise it then.
+        payload : sequence
+            What must be equal on all ranks.
+        count : int, optional
+            A number that may differ. The call costs one ``Allgather`` with it, one ``Allreduce``
+            of three integers without.
+
+        Returns
+        -------
+        tuple of int
+            All ranks' counts.
+
+        Raises
+        ------
+        CommunicationError
+            On all ranks, with what each of them does.
+        """
+        if self.comm.size == 1:
+            if error is not None:
+                raise error
+            return () if count is None else (count,)
+        text = f"{self.name}{tuple(payload)}"
+        mark = zlib.crc32(text.encode())
+        # Faulty ranks first, then least and (negated) greatest mark: equal if all agree.
+        mine = np.array([0 if error else 1, mark, -mark], np.int64)
+        if count is None:
+            least = np.empty_like(mine)
+            self.comm.Allreduce(mine, least, MPI.MIN)
+        else:
+            table = np.empty((self.comm.size, 4), np.int64)
+            self.comm.Allgather(np.append(mine, count), table)
+            least = table[:, :3].min(0)
+        if least[0] == 0:
+            agree(self.comm, error)
+        if least[1] != -least[2]:
+            texts = self.comm.allgather(text)
+            other = next(r for r, found in enumerate(texts) if found != texts[0])
+            raise CommunicationError(
+                f"{self.name}: ranks do not match: rank 0 calls {texts[0]}, "
+                f"rank {other} calls {texts[other]}"
+            )
+        return () if count is None else tuple(int(n) for n in table[:, 3])
+
+    def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
+        """Describe a recorded call; see :func:`adjoint.comm.check_records`."""
+        text = repr(self)
+        return Message("collective", text, self.comm, None, 0, (text,))
+
+
+def as_rows(x: Any) -> Any:
+    """Return an array with at least one axis: a number is an array of one entry."""
+    return x.reshape(1) if x.ndim == 0 else x

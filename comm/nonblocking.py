@@ -1,0 +1,277 @@
+"""Messages that travel while the ranks work on.
+
+``Isend`` and ``Irecv`` give a :class:`Request`, ``Wait`` completes it. The cotangent of a request is
+the reversed request: in the reverse sweep ``Wait`` comes first and posts the reversed message, then
+come the adjoints of the work in between, and ``Isend`` or ``Irecv`` completes it. So what overlapped
+forwards overlaps backwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import DTypeLike
+
+from ..tape import active_tape
+from ..variable import Array, Spec
+from .communication import Communication, CommunicationError, Message
+from .send_recv import size_of
+from .transport import contiguous
+
+_numbers = itertools.count()
+
+
+class Request:
+    """A message under way.
+
+    Attributes
+    ----------
+    sends : bool
+        Whether this rank sends it.
+    peer, tag : int
+    spec : Spec
+        Shape and dtype of the message.
+    text : str
+        The call that started it.
+    """
+
+    def __init__(
+        self, comm: MPI.Comm, peer: int, tag: int, text: str, sent: Any = None, spec: Any = None
+    ) -> None:
+        self.comm = comm
+        self.peer = peer
+        self.tag = tag
+        self.text = text
+        self.sends = sent is not None
+        self.number = next(_numbers)
+        # The message must outlive the request, and what is sent must not change meanwhile.
+        self._memory: Array | None
+        if sent is not None:
+            self._memory = contiguous(sent)
+            if self._memory.flags.writeable and np.may_share_memory(self._memory, sent):
+                self._memory = self._memory.copy()
+            self._pending = comm.Isend(self._memory, peer, tag)
+        else:
+            self._memory = np.empty(spec.shape, spec.dtype)
+            self._pending = comm.Irecv(self._memory, peer, tag)
+        self.spec = Spec.of(self._memory)
+
+    @property
+    def done(self) -> bool:
+        """Whether it was waited for."""
+        return self._memory is None
+
+    def reversed(self, cotangent: Any = None) -> Request:
+        """Start the message in the other direction, which carries the cotangent."""
+        if self.sends:
+            return Request(self.comm, self.peer, self.tag, self.text, spec=self.spec)
+        return Request(self.comm, self.peer, self.tag, self.text, sent=cotangent)
+
+    def wait(self) -> Array:
+        """Complete it and return the message."""
+        if self._memory is None:
+            raise CommunicationError(f"Wait: {self.text} was waited for before")
+        status = MPI.Status()
+        try:
+            self._pending.Wait(status)
+            found = self.spec_bytes if self.sends else status.Get_count(MPI.BYTE)
+        except MPI.Exception as error:
+            if error.Get_error_class() != MPI.ERR_TRUNCATE:
+                raise
+            found = f"more than {self.spec_bytes}"
+        if found != self.spec_bytes:
+            raise CommunicationError(
+                f"{self.text}: rank {self.comm.rank} got a message of {found} bytes from rank "
+                f"{self.peer} (tag {self.tag}), expected {self.spec_bytes} bytes: shape "
+                f"{self.spec.shape} of {self.spec.dtype}"
+            )
+        memory, self._memory = self._memory, None
+        return memory
+
+    @property
+    def spec_bytes(self) -> int:
+        return int(self.spec.size * self.spec.dtype.itemsize)
+
+    def __repr__(self) -> str:
+        return f"Request({self.text})"
+
+
+class _Start(Communication):
+    """What ``Isend`` and ``Irecv`` share: the tape must see the request waited for."""
+
+    def announce(self, request: Request) -> Request:
+        tape = active_tape()
+        if tape is not None:
+            tape.begin(request.number, request.text)
+        return request
+
+    def completed(self, reversed_request: Any) -> Array:
+        if not isinstance(reversed_request, Request):
+            raise CommunicationError(f"{self!r} was not waited for on this tape")
+        return reversed_request.wait()
+
+
+class Isend(_Start):
+    """Start to send an array; :class:`Wait` completes it.
+
+    Parameters
+    ----------
+    dest : int
+    tag : int
+    comm : mpi4py.MPI.Comm, optional
+        ``COMM_WORLD`` by default.
+
+    Notes
+    -----
+    Any shape, float32 or float64. The output is a :class:`Request`. In the reverse sweep ``Wait``
+    starts to receive the input's cotangent from ``dest``, and ``Isend`` completes that.
+
+    Raises
+    ------
+    RuntimeError
+        When a tape closes before the request was waited for.
+
+    Examples
+    --------
+    >>> send = Isend(dest=0)
+    """
+
+    def __init__(self, dest: int, tag: int = 0, comm: MPI.Comm | None = None) -> None:
+        super().__init__(comm)
+        self.dest = self.require_rank("dest", dest)
+        self.tag = tag
+
+    def check(self, x: Any) -> None:
+        self.require_floats(x)
+
+    def forward(self, x: Any) -> Request:
+        return self.announce(Request(self.comm, self.dest, self.tag, repr(self), sent=x))
+
+    def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Request:
+        return Request(self.comm, self.dest, self.tag, repr(self), sent=tangents[0])
+
+    def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
+        return (self.completed(cotangents[0]),)
+
+    def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
+        return Message("send", repr(self), self.comm, self.dest, self.tag, size_of(inputs[0]))
+
+
+class Irecv(_Start):
+    """Start to receive an array; :class:`Wait` completes it and returns the array.
+
+    Parameters
+    ----------
+    source : int
+    shape : tuple of int
+    dtype : dtype_like
+        float64 (default) or float32.
+    tag : int
+    comm : mpi4py.MPI.Comm, optional
+        ``COMM_WORLD`` by default.
+
+    Notes
+    -----
+    The output is a :class:`Request`. In the reverse sweep ``Wait`` starts to send the message's
+    cotangent to ``source``, and ``Irecv`` completes that.
+
+    Raises
+    ------
+    RuntimeError
+        When a tape closes before the request was waited for.
+
+    Examples
+    --------
+    >>> receive = Irecv(source=0, shape=(3,))
+    """
+
+    def __init__(
+        self,
+        source: int,
+        shape: int | Sequence[int] = (),
+        dtype: DTypeLike = np.float64,
+        tag: int = 0,
+        comm: MPI.Comm | None = None,
+    ) -> None:
+        super().__init__(comm)
+        self.source = self.require_rank("source", source)
+        self.shape = (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in shape)
+        self.dtype = np.dtype(dtype)
+        self.require_floats(np.empty(0, self.dtype))
+        self.tag = tag
+
+    def forward(self) -> Request:
+        return self.announce(self._post())
+
+    def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Request:
+        return self._post()
+
+    def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
+        self.completed(cotangents[0])
+        return ()
+
+    def _post(self) -> Request:
+        spec = Spec(self.shape, self.dtype)
+        return Request(self.comm, self.source, self.tag, repr(self), spec=spec)
+
+    def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
+        size = size_of(Spec(self.shape, self.dtype))
+        payload = (outputs[0].number, size)
+        return Message("start", repr(self), self.comm, self.source, self.tag, payload)
+
+
+class Wait(Communication):
+    """Complete a request; of one that receives the output is the array, of one that sends nothing.
+
+    Notes
+    -----
+    A request is waited for once. See :class:`Isend` and :class:`Irecv` for the adjoint.
+
+    Raises
+    ------
+    CommunicationError
+        Where the request was waited for before, or the message has another size.
+
+    Examples
+    --------
+    Work while the message travels:
+
+    >>> comm = communicator()
+    >>> receives = Irecv(source=comm.rank)()
+    >>> sends = Isend(dest=comm.rank)(np.array(3.0))
+    >>> work = np.arange(4.0) ** 2
+    >>> float(Wait()(receives)), Wait()(sends)
+    (3.0, None)
+    """
+
+    needs_inputs = None
+
+    def check(self, request: Any) -> None:
+        if not isinstance(request, Request):
+            raise TypeError(
+                f"Wait: got a {type(request).__name__}, expected what Isend or Irecv returned"
+            )
+
+    def forward(self, request: Any) -> Any:
+        array = request.wait()
+        tape = active_tape()
+        if tape is not None:
+            tape.end(request.number)
+        return None if request.sends else array
+
+    def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
+        (tangent,) = tangents
+        array = tangent.wait()
+        return None if tangent.sends else array
+
+    def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
+        return (inputs[0].reversed(*cotangents),)
+
+    def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
+        (request,) = inputs
+        text = f"Wait for {request.text}"
+        return Message("wait", text, request.comm, request.peer, request.tag, (request.number,))

@@ -1,0 +1,203 @@
+"""A message from one rank to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import DTypeLike
+
+from ..variable import Array
+from .communication import Communication, CommunicationError, Message
+from .transport import contiguous
+
+
+def receive(comm: MPI.Comm, into: Array, source: int, tag: int, name: str) -> Array:
+    """Receive a message of the size of ``into``; another size is an error, and nothing is lost."""
+    status = MPI.Status()
+    message = comm.Mprobe(source, tag, status)
+    found, expected = status.Get_count(MPI.BYTE), into.nbytes
+    if found != expected:
+        message.Recv([np.empty(found, np.uint8), MPI.BYTE])
+        raise CommunicationError(
+            f"{name}: rank {comm.rank} got a message of {found} bytes from rank {source} "
+            f"(tag {tag}), expected {expected} bytes: shape {into.shape} of {into.dtype}"
+        )
+    message.Recv(into)
+    return into
+
+
+class Send(Communication):
+    """Send an array to another rank, which must call :class:`Recv`.
+
+    Parameters
+    ----------
+    dest : int
+    tag : int
+    comm : mpi4py.MPI.Comm, optional
+        ``COMM_WORLD`` by default.
+
+    Notes
+    -----
+    Any shape, float32 or float64. There is no output. In the reverse sweep the message goes the
+    other way: the cotangent of the input is received from ``dest``.
+
+    Examples
+    --------
+    >>> send = Send(dest=0)
+    """
+
+    def __init__(self, dest: int, tag: int = 0, comm: MPI.Comm | None = None) -> None:
+        super().__init__(comm)
+        self.dest = self.require_rank("dest", dest)
+        self.tag = tag
+
+    def check(self, x: Any) -> None:
+        self.require_floats(x)
+
+    def forward(self, x: Any) -> None:
+        self.comm.Send(contiguous(x), self.dest, self.tag)
+
+    def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> None:
+        self.comm.Send(contiguous(tangents[0]), self.dest, self.tag)
+
+    def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
+        (x,) = inputs
+        return (receive(self.comm, np.empty(x.shape, x.dtype), self.dest, self.tag, self.name),)
+
+    def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
+        return Message("send", repr(self), self.comm, self.dest, self.tag, size_of(inputs[0]))
+
+
+class Recv(Communication):
+    """Receive an array that another rank sends with :class:`Send`.
+
+    Parameters
+    ----------
+    source : int
+    shape : tuple of int
+    dtype : dtype_like
+        float64 (default) or float32.
+    tag : int
+    comm : mpi4py.MPI.Comm, optional
+        ``COMM_WORLD`` by default.
+
+    Notes
+    -----
+    There is no input. In the reverse sweep the cotangent of the output is sent to ``source``, zeros
+    if there is none.
+
+    Raises
+    ------
+    CommunicationError
+        Where the message has another size.
+
+    Examples
+    --------
+    >>> receive = Recv(source=0, shape=(3,))
+    """
+
+    def __init__(
+        self,
+        source: int,
+        shape: int | Sequence[int] = (),
+        dtype: DTypeLike = np.float64,
+        tag: int = 0,
+        comm: MPI.Comm | None = None,
+    ) -> None:
+        super().__init__(comm)
+        self.source = self.require_rank("source", source)
+        self.shape = (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in shape)
+        self.dtype = np.dtype(dtype)
+        self.require_floats(np.empty(0, self.dtype))
+        self.tag = tag
+
+    def forward(self) -> Any:
+        into = np.empty(self.shape, self.dtype)
+        return receive(self.comm, into, self.source, self.tag, self.name)
+
+    def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
+        return self.forward()
+
+    def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
+        self.comm.Send(contiguous(cotangents[0]), self.source, self.tag)
+        return ()
+
+    def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
+        return Message("receive", repr(self), self.comm, self.source, self.tag, size_of(outputs[0]))
+
+
+class SendRecv(Communication):
+    """Send an array to one rank and receive one of the same shape from another, at once.
+
+    Parameters
+    ----------
+    dest, source : int or None
+        ``None``: nothing is sent, or zeros are received.
+    tag : int
+    comm : mpi4py.MPI.Comm, optional
+        ``COMM_WORLD`` by default.
+
+    Notes
+    -----
+    What rank r sends to s, s receives from r. The adjoint swaps the roles: the output's cotangent
+    goes to ``source``, the input's comes from ``dest`` (zero without one). So a shift along a ring
+    becomes the opposite shift.
+
+    Raises
+    ------
+    CommunicationError
+        Where the message has another size.
+
+    Examples
+    --------
+    A shift along the ring of ranks:
+
+    >>> comm = communicator()
+    >>> shift = SendRecv(dest=(comm.rank + 1) % comm.size, source=(comm.rank - 1) % comm.size)
+    >>> float(shift(np.array(comm.rank + 0.0))) == (comm.rank - 1) % comm.size
+    True
+    """
+
+    def __init__(
+        self, dest: int | None, source: int | None, tag: int = 0, comm: MPI.Comm | None = None
+    ) -> None:
+        super().__init__(comm)
+        self.dest = None if dest is None else self.require_rank("dest", dest)
+        self.source = None if source is None else self.require_rank("source", source)
+        self.tag = tag
+
+    def check(self, x: Any) -> None:
+        self.require_floats(x)
+
+    def forward(self, x: Any) -> Any:
+        return self._exchange(x, self.dest, self.source)
+
+    def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
+        return self._exchange(tangents[0], self.dest, self.source)
+
+    def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
+        return (self._exchange(cotangents[0], self.source, self.dest),)
+
+    def _exchange(self, x: Any, dest: int | None, source: int | None) -> Array:
+        result = np.zeros(np.shape(x), x.dtype)
+        request = MPI.REQUEST_NULL
+        if dest is not None:
+            request = self.comm.Isend(contiguous(x), dest, self.tag)
+        if source is not None:
+            receive(self.comm, result, source, self.tag, self.name)
+        request.Wait()
+        return result
+
+    def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
+        ends = (self.dest, self.source)
+        return Message(
+            "exchange", repr(self), self.comm, None, self.tag, (ends, size_of(inputs[0]))
+        )
+
+
+def size_of(x: Any) -> tuple[Any, ...]:
+    """Return what both ends of a message must have alike: number of values and dtype."""
+    return int(np.prod(x.shape)), x.dtype.name
