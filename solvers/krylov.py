@@ -142,25 +142,30 @@ class KrylovSolver:
         self._forget()
 
     def _iterate(self, scale: float) -> Solved:
-        """Solve, and where rounding let the recursion drift away, once more from there."""
-        iterations = 0
-        for again in (False, True):
-            self._ksp.setInitialGuessNonzero(again)
-            self._ksp.solve(self._rhs, self._solution)
-            iterations += self._ksp.getIterationNumber()
-            reason = _reason(self._ksp.getConvergedReason())
-            self._matrix.mult(self._solution, self._work)
-            self._work.aypx(-1.0, self._rhs)
-            residual = self._work.norm() / scale
-            if residual <= SLACK * self._rtol:
-                return Solved(reason, iterations, residual)
-            if self._ksp.getConvergedReason() < 0:
-                break
-        raise ConvergenceError(
-            f"{self.name}: not solved: true relative residual {residual:.3g}, expected at most "
-            f"{SLACK * self._rtol:.3g} (PETSc says {reason} after {iterations} iterations)",
-            reason, iterations, residual,
-        )  # fmt: skip
+        self._ksp.solve(self._rhs, self._solution)
+        code, iterations = self._ksp.getConvergedReason(), self._ksp.getIterationNumber()
+        reason = _reason(code)
+        self._matrix.mult(self._solution, self._work)
+        self._work.aypx(-1.0, self._rhs)
+        residual = self._work.norm() / scale
+        allowed = SLACK * self._rtol
+        if code > 0 and not residual <= allowed:
+            allowed = max(allowed, self._rounding() / scale)
+        if not residual <= allowed:
+            raise ConvergenceError(
+                f"{self.name}: not solved: true relative residual {residual:.3g}, expected at most "
+                f"{allowed:.3g} (PETSc says {reason} after {iterations} iterations)",
+                reason, iterations, residual,
+            )  # fmt: skip
+        return Solved(reason, iterations, residual)
+
+    def _rounding(self) -> float:
+        """Return a residual that rounding alone may leave: ``10 ε ‖A‖ ‖x‖``, within reason.
+
+        On fine grids it exceeds the tolerances that people ask for, and no iteration gets below.
+        """
+        norm = self._matrix.norm(petsc().NormType.NORM_INFINITY) * self._solution.norm()
+        return min(10 * np.finfo(float).eps * norm, 1e-6 * self._rhs.norm())
 
     def _build(self, values: Array) -> None:
         PETSc, pattern = petsc(), self._pattern

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from mpi4py import MPI
 
@@ -33,7 +35,7 @@ def petsc() -> Any:
             "libpetsc-real-dev`, `conda install -c conda-forge petsc4py`, or `pip install petsc "
             f"petsc4py` ({error})"
         ) from error
-    if PETSc.ScalarType().dtype.str[1:] != "f8":
+    if np.dtype(PETSc.ScalarType) != np.float64:
         raise ImportError(
             "adjoint.solvers needs a PETSc of real numbers in double precision, this one has "
             f"{PETSc.ScalarType.__name__}: set PETSC_DIR and PETSC_ARCH to another"
