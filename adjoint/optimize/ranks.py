@@ -88,7 +88,7 @@ class Ranks:
 
         self.world.Bcast(theta, 0)
         with Tape(comm=self.world) as tape:
-            x = tape.watch(theta.reshape(self.shape).astype(self.dtype))
+            x = tape.watch(theta.reshape(self.shape).astype(self.dtype, copy=False))
             loss = self.misfit(x)
         with agreed(self.world):
             if not isinstance(loss, Variable):

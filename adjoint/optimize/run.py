@@ -175,8 +175,9 @@ class Run:
         finally:
             self.saving = False
         self._written = version
-        if self.after_saving is not None:
-            self.after_saving()
+        pending, self.after_saving = self.after_saving, None
+        if pending is not None:
+            pending()
 
     def reshaped(self, theta: Array) -> Array:
         """Return a copy of a vector as users see theta."""
@@ -199,8 +200,13 @@ class Run:
         if arrays is None:
             return
         rows, remembered = arrays.get("history"), arrays.get("remembered")
-        expected = (4, self.start.size + 1)
-        if rows is None or remembered is None or remembered.shape != expected or not len(rows):
+        columns, size = len(Iteration._fields), self.start.size + 1
+        if (
+            rows is None
+            or remembered is None
+            or rows.shape != (max(len(rows), 1), columns)
+            or remembered.shape != (4, size)
+        ):
             raise ValueError(f"minimize: state file {state.path} has another layout")
         self.history = [Iteration(int(row[0]), *map(float, row[1:])) for row in rows]
         self.evaluations = len(rows)
