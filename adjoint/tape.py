@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar, Token
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,7 @@ class Tape:
         self.persistent = persistent
         self.comm = comm
         self.records: list[Record] = []
+        self._communicates = False
         self._spent = False
         self._unfinished: dict[int, str] = {}
         self._token: Token[tuple[Tape, ...]] | None = None
@@ -140,6 +142,7 @@ class Tape:
             if type(y) is np.ndarray:
                 y.flags.writeable = False
             variables.append(Variable(y))
+        self._communicates |= operator.communicates
         self.records.append(
             Record(
                 operator,
@@ -183,6 +186,8 @@ class Tape:
                 "Tape: its values were freed by an earlier reverse sweep; "
                 "use Tape(persistent=True) to sweep more than once"
             )
+        if self._communicates:
+            _records().check_first(self)
         sweep = _Cotangents()
         for y, w in zip(outputs, cotangents, strict=True):
             sweep.add(y.key, w, Spec.of(y.value), "Tape.vjp: cotangent of an output")
@@ -282,6 +287,16 @@ class Tape:
             return self.vjp([], [], sources)
         return self.vjp([loss], [np.ones(loss.shape, loss.dtype)], sources)
 
+    def check_communication(self) -> None:
+        """Check that the communication recorded by all ranks fits together; collective.
+
+        Raises
+        ------
+        CommunicationError
+            On all ranks, naming both sides, where the reverse sweep would hang or mix messages up.
+        """
+        _records().check_records(self)
+
     def _reversed(self) -> Iterable[Record]:
         """Yield the records from the last to the first, letting go of each unless persistent."""
         if self.persistent:
@@ -289,6 +304,14 @@ class Tape:
             return
         while self.records:
             yield self.records.pop()
+
+
+def _records() -> Any:
+    """Return the module that compares tapes.
+
+    The one place where the core calls what is built on it; a tape without communication does not.
+    """
+    return import_module("adjoint.comm.records")
 
 
 class _Cotangents:

@@ -13,6 +13,7 @@ from .gather import Gather
 from .grid import CartesianGrid
 from .halo import HaloExchange, HaloFinish, HaloStart
 from .nonblocking import Irecv, Isend, Request, Wait
+from .records import check_records
 from .reduce import Reduce
 from .reduce_scatter import ReduceScatter
 from .scatter import Scatter
@@ -22,6 +23,6 @@ __all__ = [
     "Allgather", "Allreduce", "Alltoall", "Barrier", "Bcast", "Blocks", "CartesianGrid",
     "Communication", "CommunicationError", "Gather", "GatherField", "HaloExchange", "HaloFinish",
     "HaloStart", "Irecv", "Isend", "Message", "Recv", "Reduce", "ReduceScatter", "Request",
-    "Scatter", "ScatterField", "Send", "SendRecv", "Wait", "finalize", "finalized", "init",
-    "initialized", "rank", "size", "sync",
+    "Scatter", "ScatterField", "Send", "SendRecv", "Wait", "check_records", "finalize",
+    "finalized", "init", "initialized", "rank", "size", "sync",
 ]  # fmt: skip

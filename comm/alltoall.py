@@ -51,8 +51,9 @@ class Alltoall(Communication):
         array, error = self.floats(x)
         sent, error = self.parts_of(array, self.counts, error)
         self.meet(error, (array.shape[1:], array.dtype.name))
-        received = np.empty(self.comm.size, int)
-        self.comm.Alltoall(np.array(sent), received)
+        announced = np.empty(self.comm.size, int)
+        self.comm.Alltoall(np.array(sent), announced)
+        received = tuple(int(n) for n in announced)
         return alltoallv(self.comm, array, sent, received), (sent, received)
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from mpi4py import MPI
@@ -53,8 +53,8 @@ class Communication(Operator):
         ``COMM_WORLD`` by default; the operator works on a duplicate of it.
     """
 
-    needs_inputs = ()
-    needs_outputs = ()
+    needs_inputs: ClassVar[tuple[int, ...] | None] = ()
+    needs_outputs: ClassVar[tuple[int, ...] | None] = ()
     communicates = True
 
     def __init__(self, comm: MPI.Comm | None = None) -> None:

@@ -1,4 +1,4 @@
-"""MPI itself: started, ended, asked for rank and size, synchronised. Nothing here has a gradient."""
+"""MPI itself: start, end, rank, size, synchronisation. Nothing here has a gradient."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Messages that travel while the ranks work on.
 
-``Isend`` and ``Irecv`` give a :class:`Request`, ``Wait`` completes it. The cotangent of a request is
-the reversed request: in the reverse sweep ``Wait`` comes first and posts the reversed message, then
-come the adjoints of the work in between, and ``Isend`` or ``Irecv`` completes it. So what overlapped
-forwards overlaps backwards.
+``Isend`` and ``Irecv`` give a :class:`Request`, ``Wait`` completes it. The cotangent of a request
+is the reversed request: in the reverse sweep ``Wait`` comes first and posts the reversed message,
+then come the adjoints of the work in between, and ``Isend`` or ``Irecv`` completes it. So what
+overlapped forwards overlaps backwards.
 """
 
 from __future__ import annotations
@@ -76,25 +76,24 @@ class Request:
         if self._memory is None:
             raise CommunicationError(f"Wait: {self.text} was waited for before")
         status = MPI.Status()
+        expected = self.spec.size * self.spec.dtype.itemsize
+        found: int | str = expected
         try:
             self._pending.Wait(status)
-            found = self.spec_bytes if self.sends else status.Get_count(MPI.BYTE)
+            if not self.sends:
+                found = status.Get_count(MPI.BYTE)
         except MPI.Exception as error:
             if error.Get_error_class() != MPI.ERR_TRUNCATE:
                 raise
-            found = f"more than {self.spec_bytes}"
-        if found != self.spec_bytes:
+            found = f"more than {expected}"
+        if found != expected:
             raise CommunicationError(
                 f"{self.text}: rank {self.comm.rank} got a message of {found} bytes from rank "
-                f"{self.peer} (tag {self.tag}), expected {self.spec_bytes} bytes: shape "
+                f"{self.peer} (tag {self.tag}), expected {expected} bytes: shape "
                 f"{self.spec.shape} of {self.spec.dtype}"
             )
         memory, self._memory = self._memory, None
         return memory
-
-    @property
-    def spec_bytes(self) -> int:
-        return int(self.spec.size * self.spec.dtype.itemsize)
 
     def __repr__(self) -> str:
         return f"Request({self.text})"

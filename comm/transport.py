@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from ..variable import Array
+from ..variable import Array, Spec
 
 Counts = Sequence[int]
 
@@ -54,7 +54,7 @@ def gatherv(comm: MPI.Comm, x: Any, counts: Counts, root: int) -> Array:
     return result
 
 
-def scatterv(comm: MPI.Comm, x: Any, like: Array, counts: Counts, root: int) -> Array:
+def scatterv(comm: MPI.Comm, x: Any, like: Array | Spec, counts: Counts, root: int) -> Array:
     """Return this rank's part of the root's array, in the shape and dtype of ``like``."""
     result = np.empty(like.shape, like.dtype)
     parts = _parts(contiguous(x), counts) if comm.rank == root else None

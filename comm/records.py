@@ -1,0 +1,288 @@
+"""The check that the communication recorded on all ranks' tapes fits together.
+
+A program whose ranks do not match may hang in its reverse sweep: a message that one rank recorded
+and the other did not has nobody at its other end. So before the sweep the ranks compare what they
+recorded. Rank 0 lets all of them step through their records, each stopping where it would wait for
+another, and reports the first place where that does not come.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from mpi4py import MPI
+
+from ..tape import Tape
+from ..world import communicator
+from .communication import CommunicationError, Message
+
+
+class Event(NamedTuple):
+    """A message or collective call, as another rank can read it.
+
+    Attributes
+    ----------
+    kind, text, tag, payload
+        As in :class:`~adjoint.comm.communication.Message`.
+    position : int
+        Number of the record on its rank's tape.
+    group : tuple of int
+        Members of the communicator, and which of the communicators with these members it is.
+    peer : int or None
+        The other rank of a message, in the tape's communicator.
+    """
+
+    kind: str
+    text: str
+    position: int
+    group: tuple[tuple[int, ...], int]
+    peer: Any
+    tag: int
+    payload: tuple[Any, ...]
+
+
+#: Seconds that the check before a first reverse sweep waits for the other ranks to come to it.
+PATIENCE = 60.0
+
+
+def check_records(tape: Tape, patience: float = PATIENCE) -> None:
+    """Check that the communication recorded by all ranks fits together; collective.
+
+    Parameters
+    ----------
+    tape : Tape
+        This rank's tape; all ranks of its communicator bring theirs.
+    patience : float
+        Seconds to wait for the other ranks to come.
+
+    Raises
+    ------
+    CommunicationError
+        On all ranks: a collective call that not all members make, or make differently; a message
+        that is sent and not received, received and not sent, or whose size or dtype differs at its
+        two ends. Both sides are named, with rank, operator and position on the tape.
+    """
+    world = communicator(tape.comm)
+    _assemble(world, patience)
+    tables = world.gather(_events(tape, world), 0)
+    fault = None
+    if tables is not None:
+        fault = _Replay(tables).first_fault()
+    fault = world.bcast(fault, 0)
+    if fault is not None:
+        raise CommunicationError(fault)
+
+
+def check_first(tape: Tape) -> None:
+    """Check a tape before the first reverse sweep that its communicator sees."""
+    world = communicator(tape.comm)
+    if world.Get_attr(_checked_key()) is None:
+        check_records(tape)
+        world.Set_attr(_checked_key(), True)
+
+
+@cache
+def _checked_key() -> int:
+    """Attribute that marks a communicator whose first program has been checked."""
+    return MPI.Comm.Create_keyval()
+
+
+def _assemble(world: MPI.Comm, patience: float) -> None:
+    """Wait for all ranks, but not for ever: one that recorded nothing may never come."""
+    request = world.Ibarrier()
+    end = time.monotonic() + patience
+    while not request.Test():
+        if time.monotonic() > end:
+            raise CommunicationError(
+                f"rank {world.rank} has waited {patience:g} s for the other {world.size - 1} ranks "
+                "to compare their records before a reverse sweep; either they did not record any "
+                "communication, or they take no part, and the tape needs Tape(comm=...)"
+            )
+        time.sleep(1e-4)
+
+
+def _events(tape: Tape, world: MPI.Comm) -> list[Event]:
+    """Describe this rank's recorded communication."""
+    everyone = world.Get_group()
+    members: dict[int, tuple[tuple[int, ...], int]] = {}
+    seen: dict[tuple[int, ...], int] = defaultdict(int)
+
+    def group_of(comm: MPI.Comm) -> tuple[tuple[int, ...], int]:
+        handle = MPI._handleof(comm)
+        if handle not in members:
+            group = comm.Get_group()
+            ranks = tuple(MPI.Group.Translate_ranks(group, range(comm.size), everyone))
+            members[handle] = (ranks, seen[ranks])
+            seen[ranks] += 1
+            group.Free()
+        return members[handle]
+
+    events = []
+    for position, record in enumerate(tape.records):
+        if not record.operator.communicates:
+            continue
+        message = _message(record, world)
+        group = group_of(message.comm)
+        peer = message.peer if message.peer is None else group[0][message.peer]
+        payload = message.payload
+        if message.kind == "exchange":
+            (dest, source), size = payload
+            sides = (("send", dest), ("receive", source))
+            for kind, end in sides:
+                if end is not None:
+                    there = group[0][end]
+                    events.append(
+                        Event(kind, message.text, position, group, there, message.tag, size)
+                    )
+            continue
+        events.append(
+            Event(message.kind, message.text, position, group, peer, message.tag, payload)
+        )
+    everyone.Free()
+    return events
+
+
+def _message(record: Any, world: MPI.Comm) -> Message:
+    """Return the record's own description; an operator without one is a collective of its name."""
+    operator = record.operator
+    describe = getattr(operator, "message", None)
+    if describe is not None:
+        found: Message = describe(record.inputs, record.outputs)
+        return found
+    comm = next(filter(None, (_follow(operator, path) for path in _COMMUNICATORS)), world)
+    return Message("collective", operator.name, communicator(comm), None, 0, (operator.name,))
+
+
+#: Where operators that are not made for a communicator alone keep the one they work on.
+_COMMUNICATORS = (("comm",), ("grid", "comm"), ("pattern", "comm"))
+
+
+def _follow(value: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        value = getattr(value, name, None)
+    return value
+
+
+class _Replay:
+    """All ranks' events, stepped through as far as they fit together."""
+
+    def __init__(self, tables: Sequence[Sequence[Event]]) -> None:
+        self.tables = tables
+        self.at = [0] * len(tables)
+        self.sent: dict[Any, deque[tuple[int, Event]]] = defaultdict(deque)
+        self.awaited: dict[tuple[int, int], Event] = {}
+
+    def first_fault(self) -> str | None:
+        """Return what is wrong in words, or ``None``."""
+        moved = True
+        while moved:
+            moved = False
+            for rank in range(len(self.tables)):
+                event = self.current(rank)
+                while event is not None:
+                    fault = self.step(rank, event)
+                    if fault == "":
+                        break
+                    if fault is not None:
+                        return fault
+                    moved = True
+                    event = self.current(rank)
+        for rank in range(len(self.tables)):
+            event = self.current(rank)
+            if event is not None:
+                return self.stuck(rank, event)
+        for (_, _, dest, _), queue in self.sent.items():
+            if queue:
+                rank, event = queue[0]
+                return (
+                    f"{_who(rank, event)} sends to rank {dest} (tag {event.tag}), "
+                    f"which does not receive it: {self.state(dest)}"
+                )
+        for (rank, _), event in self.awaited.items():
+            return f"{_who(rank, event)} is never waited for"
+        return None
+
+    def current(self, rank: int) -> Event | None:
+        table = self.tables[rank]
+        return table[self.at[rank]] if self.at[rank] < len(table) else None
+
+    def step(self, rank: int, event: Event) -> str | None:
+        """Pass an event; return ``""`` where it must wait, and a fault in words."""
+        if event.kind == "collective":
+            return self.meet(rank, event)
+        if event.kind == "send":
+            self.sent[event.group, rank, event.peer, event.tag].append((rank, event))
+        elif event.kind == "receive":
+            fault = self.match(rank, event, event.payload)
+            if fault is not None:
+                return fault
+        elif event.kind == "start":
+            self.awaited[rank, event.payload[0]] = event
+        elif event.kind == "wait" and (rank, event.payload[0]) in self.awaited:
+            start = self.awaited[rank, event.payload[0]]
+            fault = self.match(rank, start, start.payload[1])
+            if fault is not None:
+                return fault
+            del self.awaited[rank, event.payload[0]]
+        self.at[rank] += 1
+        return None
+
+    def match(self, rank: int, event: Event, size: tuple[Any, ...]) -> str | None:
+        """Take the message that a receive gets, if it has been sent."""
+        queue = self.sent[event.group, event.peer, rank, event.tag]
+        if not queue:
+            return ""
+        sender, sent = queue.popleft()
+        if sent.payload != size:
+            return (
+                f"{_who(rank, event)} expects {_amount(size)} from rank {sender} "
+                f"(tag {event.tag}), but {_who(sender, sent)} sends {_amount(sent.payload)}"
+            )
+        return None
+
+    def meet(self, rank: int, event: Event) -> str | None:
+        """Pass a collective call if all members have come to it."""
+        members = event.group[0]
+        for other in members:
+            found = self.current(other)
+            if found is None or found.kind != "collective" or found.group != event.group:
+                return ""
+            if found.payload != event.payload:
+                return f"{_who(rank, event)} meets {_who(other, found)}: they do not match"
+        for other in members:
+            self.at[other] += 1
+        return None
+
+    def stuck(self, rank: int, event: Event) -> str:
+        if event.kind == "collective":
+            late = next(r for r in event.group[0] if not self._has_come(r, event))
+            return f"{_who(rank, event)} waits for rank {late}, which does not come: " + self.state(
+                late
+            )
+        source = event if event.kind == "receive" else self.awaited[rank, event.payload[0]]
+        return (
+            f"{_who(rank, event)} waits for a message from rank {source.peer} (tag {source.tag}), "
+            f"which does not send it: {self.state(source.peer)}"
+        )
+
+    def _has_come(self, rank: int, event: Event) -> bool:
+        found = self.current(rank)
+        return found is not None and found.kind == "collective" and found.group == event.group
+
+    def state(self, rank: int) -> str:
+        event = self.current(rank)
+        if event is None:
+            return f"rank {rank} has no more records after its {len(self.tables[rank])}"
+        return f"it stops at {_who(rank, event)}"
+
+
+def _who(rank: int, event: Event) -> str:
+    return f"rank {rank}, record {event.position}: {event.text}"
+
+
+def _amount(size: tuple[Any, ...]) -> str:
+    return f"{size[0]} values of {size[1]}"
