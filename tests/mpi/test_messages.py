@@ -1,0 +1,220 @@
+"""Messages between two ranks, blocking and not, forwards and backwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from adjoint import Tape
+from adjoint.comm import (
+    Allreduce,
+    CommunicationError,
+    Irecv,
+    Isend,
+    Recv,
+    Send,
+    SendRecv,
+    Wait,
+    rank,
+    size,
+)
+from adjoint.testing import check_jvp, check_vjp, dot_test
+
+
+def mine(shape: tuple[int, ...], dtype: Any = np.float64) -> Any:
+    return np.random.default_rng(rank()).uniform(1, 2, shape).astype(dtype)
+
+
+def check(function: Any, *inputs: Any) -> None:
+    dot_test(function, *inputs)
+    check_jvp(function, *inputs)
+    check_vjp(function, *inputs)
+
+
+def neighbours() -> tuple[int, int]:
+    return (rank() + 1) % size(), (rank() - 1) % size()
+
+
+@pytest.mark.parallel([2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,)], ids=str)
+def test_send_and_receive(shape: tuple[int, ...], dtype: Any) -> None:
+    last = size() - 1
+
+    def program(x: Any) -> Any:
+        if rank() == 0:
+            Send(last, tag=5)(x * x)
+            return x
+        if rank() == last:
+            return Recv(0, shape, dtype, tag=5)() * x
+        return x
+
+    x = mine(shape, dtype)
+    check(program, x)
+    if rank() == last:
+        first = np.random.default_rng(0).uniform(1, 2, shape).astype(dtype)
+        MPI.COMM_WORLD.Barrier()
+        np.testing.assert_allclose(program(x), first**2 * x, rtol=1e-6)
+    else:
+        MPI.COMM_WORLD.Barrier()
+        program(x)
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+def test_a_shift_along_a_ring_is_undone_by_its_adjoint() -> None:
+    dest, source = neighbours()
+    x = mine((2, 3))
+    shift = SendRecv(dest, source)
+    everyone = MPI.COMM_WORLD.allgather(x)
+    np.testing.assert_array_equal(shift(x), everyone[source])
+    check(lambda v: shift(v * v) * v, x)
+    with Tape() as tape:
+        v = tape.watch(x)
+        y = shift(v)
+    (back,) = tape.vjp([y], [y.value], [v])
+    np.testing.assert_array_equal(back, x)
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_an_open_line_receives_zeros_at_its_end() -> None:
+    dest = rank() + 1 if rank() + 1 < size() else None
+    source = rank() - 1 if rank() else None
+    x = mine((2,))
+    y = SendRecv(dest, source)(x)
+    expected = np.random.default_rng(rank() - 1).uniform(1, 2, 2) if rank() else np.zeros(2)
+    np.testing.assert_array_equal(y, expected)
+    check(SendRecv(dest, source), x)
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+@pytest.mark.parametrize("receive_first", [True, False])
+def test_requests_with_work_in_between(receive_first: bool) -> None:
+    dest, source = neighbours()
+
+    def program(x: Any) -> Any:
+        if receive_first:
+            receiving = Irecv(source, (3,))()
+            sending = Isend(dest)(x * x)
+        else:
+            sending = Isend(dest)(x * x)
+            receiving = Irecv(source, (3,))()
+        y = np.sin(x)
+        z = Wait()(receiving) * y
+        Wait()(sending)
+        return z
+
+    x = mine((3,))
+    check(program, x)
+    other = np.random.default_rng(source).uniform(1, 2, 3)
+    np.testing.assert_allclose(program(x), other**2 * np.sin(x))
+
+
+@pytest.mark.parallel([2, 3])
+def test_requests_mix_with_blocking_messages() -> None:
+    last = size() - 1
+
+    def program(x: Any) -> Any:
+        if rank() == 0:
+            request = Isend(last)(x[::2])
+            y = 3 * x
+            Wait()(request)
+            return y
+        if rank() == last:
+            return Recv(0, 2)() * x[:2]
+        return x
+
+    check(program, mine((4,)))
+
+
+@pytest.mark.parallel([2, 3])
+def test_messages_overlap_in_the_reverse_sweep_too() -> None:
+    """Between the reversed start and completion lies the adjoint of the work in between."""
+    from adjoint.ops import Sin
+
+    order: list[str] = []
+
+    class NotedSin(Sin):
+        def vjp(self, *arguments: Any) -> Any:
+            order.append("work")
+            return super().vjp(*arguments)
+
+    class NotedIrecv(Irecv):
+        def vjp(self, *arguments: Any) -> Any:
+            order.append("complete")
+            return super().vjp(*arguments)
+
+    class NotedWait(Wait):
+        def vjp(self, *arguments: Any) -> Any:
+            order.append("start")
+            return super().vjp(*arguments)
+
+    dest, source = neighbours()
+    with Tape() as tape:
+        x = tape.watch(mine((3,)))
+        receiving, sending = NotedIrecv(source, (3,))(), Isend(dest)(x)
+        y = NotedSin()(x)
+        z = NotedWait()(receiving)
+        Wait()(sending)
+        loss = Allreduce()((z * y).sum())
+    tape.gradient(loss, [x])
+    assert order == ["start", "work", "complete"]
+
+
+@pytest.mark.parallel([2])
+def test_what_is_sent_may_be_changed_before_it_is_waited_for() -> None:
+    x = np.full(100_000, rank() + 1.0)
+    receiving = Irecv(1 - rank(), x.shape)()
+    sending = Isend(1 - rank())(x)
+    x[:] = -1
+    np.testing.assert_array_equal(Wait()(receiving), 2.0 - rank())
+    Wait()(sending)
+
+
+@pytest.mark.parallel([2])
+def test_a_request_that_is_never_waited_for() -> None:
+    with pytest.raises(RuntimeError, match=r"closed before these were waited for: Isend\(dest="):
+        with Tape():
+            request = Isend(1 - rank())(np.ones(2))
+            other = Irecv(1 - rank(), 2)()
+            Wait()(other)
+    Wait()(request)
+    with pytest.raises(CommunicationError, match=r"Isend\(dest=.* was waited for before"):
+        Wait()(request)
+    with pytest.raises(TypeError, match="Wait: got a ndarray, expected what Isend or Irecv"):
+        Wait()(np.ones(2))
+
+
+@pytest.mark.parallel([2])
+def test_a_message_of_another_size() -> None:
+    if rank() == 0:
+        Send(1)(np.ones(3))
+        sending = Isend(1, tag=1)(np.ones(3))
+        another = Isend(1, tag=2)(np.ones(3))
+        Wait()(sending)
+        Wait()(another)
+    else:
+        text = r"got a message of 24 bytes from rank 0 \(tag 0\), expected 32 bytes: shape \(4,\)"
+        with pytest.raises(CommunicationError, match=text):
+            Recv(0, 4)()
+        receiving = Irecv(0, 4, tag=1)()
+        with pytest.raises(CommunicationError, match="a message of 24 bytes from rank 0"):
+            Wait()(receiving)
+        receiving = Irecv(0, 2, tag=2)()
+        with pytest.raises(CommunicationError, match="more than 16 bytes from rank 0"):
+            Wait()(receiving)
+
+
+@pytest.mark.parallel([1, 2])
+def test_bad_arguments() -> None:
+    text = rf"Send: dest is {size()}, expected a rank from 0 to {size() - 1}"
+    with pytest.raises(ValueError, match=text):
+        Send(size())
+    with pytest.raises(ValueError, match="Irecv: source is -1"):
+        Irecv(-1, (2,))
+    with pytest.raises(TypeError, match="Recv: the input has dtype int64, expected float32 or"):
+        Recv(0, (2,), int)
+    with pytest.raises(TypeError, match="Send: the input has dtype int64, expected float32 or"):
+        Send(0)(np.arange(3))
