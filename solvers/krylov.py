@@ -105,6 +105,7 @@ class KrylovSolver:
         x = np.zeros(len(b))
         self._rhs.placeArray(np.ascontiguousarray(b))
         self._solution.placeArray(x)
+        fault: Any = None
         try:
             scale = self._rhs.norm()
             if scale == 0.0:
@@ -112,12 +113,14 @@ class KrylovSolver:
                 return x
             self.last = self._iterate(scale)
         except PETSc.Error as error:
-            self._forget()
-            text = " ".join(str(error).split())
-            raise ConvergenceError(f"{self.name}: PETSc failed: {text}", "PETSC_ERROR") from error
+            fault = error
         finally:
             self._rhs.resetArray()
             self._solution.resetArray()
+        if fault is not None:
+            self.close()
+            text = " ".join(str(fault).split())
+            raise ConvergenceError(f"{self.name}: PETSc failed: {text}", "PETSC_ERROR") from fault
         self.solves += 1
         return x
 
@@ -139,7 +142,7 @@ class KrylovSolver:
         """Destroy PETSc's objects; collective. The next ``install`` builds them anew."""
         if self._owned is not None:
             self._owned.close()
-        self._forget()
+        self._owned = self._installed = None
 
     def _iterate(self, scale: float) -> Solved:
         self._ksp.solve(self._rhs, self._solution)
@@ -178,13 +181,16 @@ class KrylovSolver:
                 "it needs 64-bit indices"
             )
         agree(pattern.comm, error)
-        self._csr = (
-            pattern.indptr.astype(integer), pattern.indices.astype(integer), values.copy(),
-        )  # fmt: skip
+        self._entries = pattern.indptr.astype(integer), pattern.indices.astype(integer)
+        self._values = values.copy()
         rows, columns = pattern.local_shape
         self._matrix = PETSc.Mat().createAIJWithArrays(
-            ((rows, pattern.shape[0]), (columns, pattern.shape[1])), self._csr, comm=pattern.comm
+            ((rows, pattern.shape[0]), (columns, pattern.shape[1])),
+            (*self._entries, self._values),
+            comm=pattern.comm,
         )
+        if pattern.comm.size > 1:
+            del self._values  # PETSc has its own, in two blocks
         self._matrix.assemble()
         # The arrays of a solve take the place of these while it runs.
         self._rhs, self._solution = (
@@ -210,21 +216,23 @@ class KrylovSolver:
         if settings.get("pc_type") == "hypre":
             require_hypre()
         added = [prefix + key for key in settings if not database.hasName(prefix + key)]
-        for name in added:
-            database[name] = settings[name.removeprefix(prefix)]
-        self._ksp.setOptionsPrefix(prefix)
-        self._ksp.setFromOptions()
-        for name in added:
-            database.delValue(name)
+        try:
+            for name in added:
+                database[name] = settings[name.removeprefix(prefix)]
+            self._ksp.setOptionsPrefix(prefix)
+            self._ksp.setFromOptions()
+        finally:
+            for name in added:
+                database.delValue(name)
         self._rtol = float(self._ksp.getTolerances()[0])
 
     def _fill(self, values: Array) -> None:
         if self._pattern.comm.size == 1:  # PETSc works on this very array
-            np.copyto(self._csr[2], values)
+            np.copyto(self._values, values)
             self._matrix.assemble()
             self._matrix.stateIncrease()
             return
-        update_values()(self._matrix, (*self._csr[:2], np.ascontiguousarray(values)))
+        update_values()(self._matrix, (*self._entries, np.ascontiguousarray(values)))
 
     def _same_everywhere(self, same: bool) -> bool:
         from mpi4py import MPI
@@ -232,12 +240,6 @@ class KrylovSolver:
         flag = np.array(same)
         self._pattern.comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
         return bool(flag)
-
-    def _forget(self) -> None:
-        """Let the next ``install`` start afresh."""
-        if self._owned is not None:
-            self._owned.close()
-        self._owned = self._installed = None
 
 
 def _reason(code: int) -> str:

@@ -84,8 +84,8 @@ class Poisson:
     def __init__(
         self,
         grid: CartesianGrid,
-        *,
         spacing: float | Sequence[float] | None = None,
+        *,
         extent: float | Sequence[float] | None = None,
         boundary: Any = 0.0,
         rtol: float = 1e-10,

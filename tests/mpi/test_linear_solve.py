@@ -340,3 +340,28 @@ def test_values_inserted_row_by_row_where_petsc_knows_no_better(
         x = solve(factor * system.values, system.b[system.part])
         expected = np.linalg.solve(factor * system.dense, system.b)
         np.testing.assert_allclose(x, expected[system.part], atol=1e-10)
+
+
+@pytest.mark.parallel([2, 3])
+def test_an_error_of_petscs_own_is_one_of_ours() -> None:
+    """PETSc by itself factorises on one rank alone."""
+    system = System(SPLITS[0], symmetric=False)
+    solve = LinearSolve(
+        system.pattern, options={"pc_type": "lu", "pc_factor_mat_solver_type": "petsc"}
+    )
+    for _ in range(2):
+        with pytest.raises(
+            ConvergenceError, match="LinearSolve: PETSc failed: error code"
+        ) as caught:
+            solve(system.values, system.b[system.part])
+        assert caught.value.reason == "PETSC_ERROR"
+
+
+@pytest.mark.parallel([1])
+def test_a_factorisation_instead_of_an_iteration() -> None:
+    system = System(SPLITS[0], symmetric=False)
+    solve = LinearSolve(
+        system.pattern, rtol=1e-12, options={"ksp_type": "preonly", "pc_type": "lu"}
+    )
+    for check in dot_test, check_jvp, check_vjp:
+        check(solve, system.values, system.b)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from adjoint import Operator, Tape, communicator
-from adjoint.comm import CartesianGrid
+from adjoint import Tape, communicator
+from adjoint.comm import Allreduce, CartesianGrid
 from adjoint.solvers import DiffusionMatrix, DirichletLoad, Poisson
 from adjoint.testing import check_jvp, check_vjp, dot_test, taylor_test
 
@@ -19,20 +19,6 @@ Array = np.ndarray[Any, Any]
 COMM = communicator()
 RANK, SIZE = COMM.rank, COMM.size
 everywhere = pytest.mark.parallel([1, 2, 3, 4])
-
-
-class SumOverRanks(Operator):
-    """The sum of an array's entries on all ranks, known to all; its adjoint sums cotangents."""
-
-    needs_inputs = ()
-    needs_outputs = ()
-    communicates = True
-
-    def forward(self, x: Any) -> Any:
-        return np.array(COMM.allreduce(float(np.sum(x))))
-
-    def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
-        return (np.full(inputs[0].shape, COMM.allreduce(float(cotangents[0]))),)
 
 
 class Manufactured:
@@ -129,10 +115,9 @@ def test_derivatives(shape: tuple[int, ...]) -> None:
 def test_the_gradient_of_a_misfit_passes_a_taylor_test() -> None:
     case = Manufactured(CartesianGrid((12, 11)), (1.0, 1.0))
     poisson = Poisson(case.grid, boundary=case.u, rtol=1e-12)
-    add = SumOverRanks()
 
     def misfit(kappa: Any) -> Any:
-        return add((poisson(kappa, case.f) - 1.0) ** 2)
+        return Allreduce()(((poisson(kappa, case.f) - 1.0) ** 2).sum())
 
     rates = taylor_test(misfit, case.kappa, h=1e-2, levels=4)
     assert rates.min() >= 1.95
