@@ -242,11 +242,11 @@ class _Exchanges:
 
     def start(self, fields: Sequence[Array]) -> PendingHalo:
         buffers = self._take(fields)
-        buffers.send_slabs(fields)
+        buffers.send_slabs(fields, padded=False)
         padded = tuple(np.zeros(self.geometry.padded_shape, u.dtype) for u in fields)
         for y, u in zip(padded, fields):
             y[self.geometry.interior] = u
-        buffers.wrap(fields, padded)
+        buffers.wrap(fields, padded, padded=False)
         return PendingHalo(self, buffers, padded)
 
     def finish(self, pending: PendingHalo) -> tuple[Array, ...]:
@@ -259,12 +259,12 @@ class _Exchanges:
         buffers = self._take(cotangents)
         buffers.send_ghosts(cotangents)
         patches = tuple(w[self.geometry.interior].copy() for w in cotangents)
-        buffers.wrap_adjoint(patches, cotangents)
+        buffers.wrap_adjoint(patches, cotangents, padded=False)
         return PendingHalo(self, buffers, patches)
 
     def finish_adjoint(self, pending: PendingHalo) -> tuple[Array, ...]:
         buffers, patches = self._spend(pending)
-        buffers.add_slabs(patches)
+        buffers.add_slabs(patches, padded=False)
         self._give_back(buffers)
         return patches
 

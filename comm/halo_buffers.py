@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Offset = tuple[int, ...]
 Region = tuple[slice, ...]
+Part = tuple[Array, Region]
 
 
 class Face(NamedTuple):
@@ -31,13 +32,16 @@ class Face(NamedTuple):
     ----------
     slab : tuple of slice
         Owned nodes within the patch; they are the neighbour's ghosts.
+    slab_padded : tuple of slice
+        The same within the padded patch.
     ghost : tuple of slice
         Ghosts within the padded patch; they are the neighbour's nodes.
     shape : tuple of int
-        Of either.
+        Of any of these.
     """
 
     slab: Region
+    slab_padded: Region
     ghost: Region
     shape: tuple[int, ...]
 
@@ -56,11 +60,14 @@ class HaloGeometry:
 
     Attributes
     ----------
+    patch_shape, padded_shape : tuple of int
+    interior : tuple of slice
+        The owned nodes within the padded patch.
     neighbours : dict
-        From each neighbouring rank to ``(slabs, ghosts)``: the regions that travel to it and those
-        that come from it, each in the order in which they lie in the one message.
-    wraps : list of (ghost, slab)
-        Ghosts whose owner is this rank itself, and the slab that they copy.
+        From each neighbouring rank to the faces in the order in which their slabs lie in the
+        message to it, and in that in which their ghosts lie in the message from it.
+    wraps : list of (Face, Face)
+        Where this rank is its own neighbour: the face whose ghosts copy the slab of the other.
     ghosts : list of tuple of slice
         All ghost regions that have an owner.
     """
@@ -78,12 +85,11 @@ class HaloGeometry:
                 continue
             faces[offset] = _face(offset, lengths, widths)
             owners.setdefault(owner, []).append(offset)
-        self.widths = widths
         self.patch_shape = lengths
         self.padded_shape = tuple(n + 2 * w for n, w in zip(lengths, widths))
         self.interior = tuple(slice(w, w + n) for n, w in zip(lengths, widths))
         self.ghosts = [face.ghost for face in faces.values()]
-        self.wraps = [(faces[o].ghost, faces[_opposite(o)].slab) for o in owners.pop(rank, [])]
+        self.wraps = [(faces[o], faces[_opposite(o)]) for o in owners.pop(rank, [])]
         # The sender orders a message by offset. What a rank receives at an offset was sent to the
         # opposite one, so the receiver orders by that.
         self.neighbours = {
@@ -104,7 +110,8 @@ def _face(offset: Offset, lengths: tuple[int, ...], widths: tuple[int, ...]) -> 
     for o, n, w in zip(offset, lengths, widths):
         slab.append(slice(0, w) if o < 0 else slice(n - w, n) if o else slice(0, n))
         ghost.append(slice(0, w) if o < 0 else slice(n + w, n + 2 * w) if o else slice(w, n + w))
-    return Face(tuple(slab), tuple(ghost), tuple(s.stop - s.start for s in slab))
+    moved = tuple(slice(s.start + w, s.stop + w) for s, w in zip(slab, widths))
+    return Face(tuple(slab), moved, tuple(ghost), tuple(s.stop - s.start for s in slab))
 
 
 class HaloBuffers:
@@ -140,10 +147,13 @@ class HaloBuffers:
         self.fields = fields
         self.dtype = np.dtype(dtype)
         self.padded_shape = geometry.padded_shape
-        self._geometry = geometry
+        self._wraps = geometry.wraps
+        self._filled = geometry.ghosts
         self._mpi = MPI
-        self._slabs: list[tuple[Array, int, Region]] = []
-        self._ghosts: list[tuple[Array, int, Region]] = []
+        # Parts of messages with the region that each belongs to, all fields in one; those of slabs
+        # for arrays without ghosts and with them.
+        self._slabs: tuple[list[Part], list[Part]] = ([], [])
+        self._ghosts: list[Part] = []
         self._forward: Requests = []
         self._adjoint: Requests = []
         self._expected: list[tuple[MPI.Status, int, int]] = []
@@ -151,8 +161,11 @@ class HaloBuffers:
         for owner, (slabs, ghosts) in geometry.neighbours.items():
             length = fields * sum(prod(face.shape) for face in slabs)
             near, far = np.empty(length, self.dtype), np.empty(length, self.dtype)
-            self._slabs += _views(near, fields, [(face.slab, face.shape) for face in slabs])
-            self._ghosts += _views(far, fields, [(face.ghost, face.shape) for face in ghosts])
+            parts = _parts(near, fields, [face.shape for face in slabs])
+            self._slabs[False].extend(zip(parts, [face.slab for face in slabs]))
+            self._slabs[True].extend(zip(parts, [face.slab_padded for face in slabs]))
+            parts = _parts(far, fields, [face.shape for face in ghosts])
+            self._ghosts.extend(zip(parts, [face.ghost for face in ghosts]))
             self._forward.append(comm.Recv_init(far, owner, tag))
             self._adjoint.append(comm.Recv_init(near, owner, tag))
             sends[0].append(comm.Send_init(near, owner, tag))
@@ -161,8 +174,8 @@ class HaloBuffers:
         self._forward += sends[0]
         self._adjoint += sends[1]
         self._statuses = [e[0] for e in self._expected] + [MPI.Status() for _ in sends[0]]
-        self._pending: tuple[Any, Any, bool] | None = None
-        memory = [view for view, _, _ in self._slabs + self._ghosts]
+        self._pending: tuple[Sequence[Array], bool] | None = None
+        memory = [part for part, _ in self._slabs[False] + self._ghosts]
         finalize(self, _release, self._forward + self._adjoint, memory)
 
     def forward(self, arrays: Sequence[Array]) -> None:
@@ -189,97 +202,103 @@ class HaloBuffers:
 
     def start_forward(self, arrays: Sequence[Array]) -> None:
         """Send what the neighbours' ghosts copy; the owned nodes may then be overwritten."""
-        patches = self._begin(arrays, False)
-        self.send_slabs(patches)
-        self.wrap(patches, arrays)
+        self._begin(arrays, False)
+        self.send_slabs(arrays, True)
+        if self._wraps:
+            self.wrap(arrays, arrays, True)
 
     def finish_forward(self) -> None:
         """Wait for the ghosts of the arrays that were started with, and fill them."""
-        _, arrays = self._end(False)
-        self.receive_ghosts(arrays)
+        self.receive_ghosts(self._end(False))
 
     def start_adjoint(self, arrays: Sequence[Array]) -> None:
         """Send the ghosts' cotangents and zero the ghosts; the arrays may then be added to."""
-        patches = self._begin(arrays, True)
+        self._begin(arrays, True)
         self.send_ghosts(arrays)
-        self.wrap_adjoint(patches, arrays)
-        for ghost in self._geometry.ghosts:
+        if self._wraps:
+            self.wrap_adjoint(arrays, arrays, True)
+        for ghost in self._filled:
             for array in arrays:
                 array[ghost] = 0
 
     def finish_adjoint(self) -> None:
         """Wait for the cotangents of the neighbours' ghosts, and add them to their owners."""
-        patches, _ = self._end(True)
-        self.add_slabs(patches)
+        self.add_slabs(self._end(True), True)
 
-    def send_slabs(self, patches: Sequence[Array]) -> None:
-        """Send the owned nodes of patches without ghosts."""
-        for view, field, slab in self._slabs:
-            view[...] = patches[field][slab]
+    # The steps of the above, for arrays with ghosts and for owned nodes that may lie in arrays of
+    # their own (``padded`` is false) or in arrays with ghosts (it is true).
+
+    def send_slabs(self, owned: Sequence[Array], padded: bool) -> None:
+        """Send the owned nodes that neighbours have as ghosts."""
+        for part, slab in self._slabs[padded]:
+            for i, array in enumerate(owned):
+                part[i] = array[slab]
         if self._forward:
             self._mpi.Prequest.Startall(self._forward)
 
     def receive_ghosts(self, arrays: Sequence[Array]) -> None:
-        """Complete :meth:`send_slabs`: fill the ghosts of padded arrays."""
+        """Complete :meth:`send_slabs`: fill the ghosts."""
         self._wait(self._forward)
-        for view, field, ghost in self._ghosts:
-            arrays[field][ghost] = view
+        for part, ghost in self._ghosts:
+            for i, array in enumerate(arrays):
+                array[ghost] = part[i]
 
     def send_ghosts(self, arrays: Sequence[Array]) -> None:
-        """Send the ghosts of padded arrays to their owners."""
-        for view, field, ghost in self._ghosts:
-            view[...] = arrays[field][ghost]
+        """Send the ghosts to their owners."""
+        for part, ghost in self._ghosts:
+            for i, array in enumerate(arrays):
+                part[i] = array[ghost]
         if self._adjoint:
             self._mpi.Prequest.Startall(self._adjoint)
 
-    def add_slabs(self, patches: Sequence[Array]) -> None:
-        """Complete :meth:`send_ghosts`: add what came to the owned nodes of patches.
+    def add_slabs(self, owned: Sequence[Array], padded: bool) -> None:
+        """Complete :meth:`send_ghosts`: add what came to the owned nodes.
 
         The order of the additions does not depend on that of the messages, so results repeat.
         """
         self._wait(self._adjoint)
-        for view, field, slab in self._slabs:
-            target = patches[field][slab]
-            np.add(target, view, target)
+        for part, slab in self._slabs[padded]:
+            for i, array in enumerate(owned):
+                array[slab] += part[i]
 
-    def wrap(self, patches: Sequence[Array], arrays: Sequence[Array]) -> None:
+    def wrap(self, owned: Sequence[Array], arrays: Sequence[Array], padded: bool) -> None:
         """Fill the ghosts that copy this rank's own nodes."""
-        for ghost, slab in self._geometry.wraps:
-            for patch, array in zip(patches, arrays):
-                array[ghost] = patch[slab]
+        for near, far in self._wraps:
+            slab = far.slab_padded if padded else far.slab
+            for nodes, array in zip(owned, arrays):
+                array[near.ghost] = nodes[slab]
 
-    def wrap_adjoint(self, patches: Sequence[Array], arrays: Sequence[Array]) -> None:
+    def wrap_adjoint(self, owned: Sequence[Array], arrays: Sequence[Array], padded: bool) -> None:
         """Add the ghosts that copy this rank's own nodes to these."""
-        for ghost, slab in self._geometry.wraps:
-            for patch, array in zip(patches, arrays):
-                patch[slab] += array[ghost]
+        for near, far in self._wraps:
+            slab = far.slab_padded if padded else far.slab
+            for nodes, array in zip(owned, arrays):
+                nodes[slab] += array[near.ghost]
 
-    def _begin(self, arrays: Sequence[Array], reverse: bool) -> list[Array]:
+    def _begin(self, arrays: Sequence[Array], reverse: bool) -> None:
         if self._pending is not None:
             raise RuntimeError("HaloBuffers: an exchange is under way; finish it first")
+        shape, dtype = self.padded_shape, self.dtype
         if len(arrays) != self.fields:
             raise ValueError(f"HaloBuffers: got {len(arrays)} fields, expected {self.fields}")
         for i, array in enumerate(arrays):
-            if array.shape != self.padded_shape:
+            if array.shape != shape:
                 raise ValueError(
-                    f"HaloBuffers: field {i} has shape {array.shape}, expected {self.padded_shape}"
+                    f"HaloBuffers: field {i} has shape {array.shape}, expected {shape}"
                 )
-            if array.dtype != self.dtype:
+            if array.dtype is not dtype and array.dtype != dtype:  # the first is much cheaper
                 raise ValueError(
-                    f"HaloBuffers: field {i} has dtype {array.dtype}, expected {self.dtype}"
+                    f"HaloBuffers: field {i} has dtype {array.dtype}, expected {dtype}"
                 )
-        interior = self._geometry.interior
-        patches = [array[interior] for array in arrays]
-        self._pending = patches, arrays, reverse
-        return patches
+        self._pending = arrays, reverse
 
-    def _end(self, reverse: bool) -> tuple[Sequence[Array], Sequence[Array]]:
-        if self._pending is None or self._pending[2] is not reverse:
+    def _end(self, reverse: bool) -> Sequence[Array]:
+        if self._pending is None or self._pending[1] is not reverse:
             way = "adjoint" if reverse else "forward"
             raise RuntimeError(f"HaloBuffers: finish_{way} without start_{way}")
-        patches, arrays, _ = self._pending
+        arrays, _ = self._pending
         self._pending = None
-        return patches, arrays
+        return arrays
 
     def _wait(self, requests: Requests) -> None:
         if not requests:
@@ -300,16 +319,11 @@ class HaloBuffers:
 _UNEQUAL = "all ranks must exchange the same number of fields of the same dtype"
 
 
-def _views(
-    memory: Array, fields: int, regions: list[tuple[Region, tuple[int, ...]]]
-) -> list[tuple[Array, int, Region]]:
-    """Cut a message into one view for each region and field."""
-    result, end = [], 0
-    for region, shape in regions:
-        for field in range(fields):
-            begin, end = end, end + prod(shape)
-            result.append((memory[begin:end].reshape(shape), field, region))
-    return result
+def _parts(message: Array, fields: int, shapes: list[tuple[int, ...]]) -> list[Array]:
+    """Cut a message into arrays of shape ``(fields, *shape)``, one for each region."""
+    ends = np.cumsum([fields * prod(shape) for shape in shapes])
+    pieces = np.split(message, ends[:-1])
+    return [piece.reshape(fields, *shape) for piece, shape in zip(pieces, shapes)]
 
 
 #: Requests that nobody waited for, with their memory, into which a message may still be written.

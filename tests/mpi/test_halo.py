@@ -42,34 +42,31 @@ def mine(grid: CartesianGrid, array: Array) -> Array:
     return np.array(array[grid.patch_slices(grid.rank)])
 
 
+def axes_off(lengths: Any, widths: Any) -> Array:
+    """Return along how many axes each node of a padded patch lies off the patch."""
+    off = [np.pad(np.zeros(n, int), w, constant_values=1) for n, w in zip(lengths, widths)]
+    return np.asarray(sum(np.ix_(*off)))
+
+
 def padded(grid: CartesianGrid, array: Array, widths: tuple[int, ...], corners: bool) -> Array:
     """Return this rank's padded patch of a whole array, by NumPy alone."""
     for axis, (w, wraps) in enumerate(zip(widths, grid.periodic)):
         around = [(w, w) if a == axis else (0, 0) for a in range(grid.ndim)]
         array = np.pad(array, around, mode="wrap" if wraps else "constant")
     result = array[tuple(slice(a, b + 2 * w) for a, b, w in zip(grid.start, grid.stop, widths))]
-    outside = np.zeros(result.shape, int)
-    for axis, (n, w) in enumerate(zip(grid.patch_shape, widths)):
-        beyond = np.ones(n + 2 * w, int)
-        beyond[w : w + n] = 0
-        outside += beyond.reshape((-1,) + (1,) * (grid.ndim - 1 - axis))
-    return result.copy() if corners else np.where(outside <= 1, result, 0).astype(result.dtype)
+    return result * (corners | (axes_off(grid.patch_shape, widths) <= 1))
 
 
 def taken_back(grid: CartesianGrid, halo: HaloExchange, cotangents: list[Array]) -> Array:
-    """Return the cotangent of this rank's patch, from all ranks' cotangents, node by node."""
+    """Return the cotangent of this rank's patch: all copies of a node, on all ranks, summed."""
     total = np.zeros(int(np.prod(grid.shape)))
-    numbers = np.zeros(grid.shape, int)
-    for rank in range(grid.size):
-        numbers[grid.patch_slices(rank)] = grid.numbers_of(rank)
     for rank, w in enumerate(cotangents):
         owners = grid.numbers_of(rank, halo.width)
         start, stop = grid.patch(rank)
-        for index in np.ndindex(*w.shape):
-            off = sum(not k <= i < k + b - a for i, a, b, k in zip(index, start, stop, halo.width))
-            if owners[index] >= 0 and (off <= 1 or halo.corners):
-                total[owners[index]] += w[index]
-    return mine(grid, total[numbers])
+        off = axes_off(np.subtract(stop, start), halo.width)
+        copies = (owners >= 0) & (halo.corners | (off <= 1))
+        np.add.at(total, owners[copies], w[copies])
+    return np.asarray(total[grid.numbers()])
 
 
 def draw_cotangent(like: Array, rank: int, seed: int) -> Array:
