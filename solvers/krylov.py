@@ -168,7 +168,7 @@ class KrylovSolver:
         On fine grids it exceeds the tolerances that people ask for, and no iteration gets below.
         """
         norm = self._matrix.norm(petsc().NormType.NORM_INFINITY) * self._solution.norm()
-        return min(10 * np.finfo(float).eps * norm, 1e-6 * self._rhs.norm())
+        return float(min(10 * np.finfo(float).eps * norm, 1e-6 * self._rhs.norm()))
 
     def _build(self, values: Array) -> None:
         PETSc, pattern = petsc(), self._pattern
