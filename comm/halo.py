@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..tape import Tape, active_tape
 from ..variable import Array
 from ..world import agreed
 from .blocks import PerAxis
+from .communication import Message
 from .grid import CartesianGrid, same_on_all_ranks
 from .halo_buffers import HaloBuffers, HaloGeometry, new_channel
 
@@ -100,6 +102,9 @@ class HaloExchange(Operator):
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
         return self._exchanges.finish_adjoint(self._exchanges.start_adjoint(cotangents))
 
+    def message(self, inputs: Any, outputs: Any) -> Message:
+        return self._exchanges.message(f"{self.name} of {_count(inputs)}")
+
     def buffers(self, fields: int, dtype: DTypeLike = np.float64) -> HaloBuffers:
         """Return the means to exchange padded arrays in place, over and over; collective.
 
@@ -154,6 +159,9 @@ class HaloStart(Operator):
             raise RuntimeError("HaloStart.vjp: this exchange was not finished on the tape")
         return self._exchanges.finish_adjoint(cotangents[0])
 
+    def message(self, inputs: Any, outputs: Any) -> Message:
+        return self._exchanges.message(f"{self.name} of {_count(inputs)}", outputs[0].number)
+
 
 class HaloFinish(Operator):
     """Second half of a halo exchange: a pending exchange in, padded fields out.
@@ -197,6 +205,9 @@ class HaloFinish(Operator):
         # Not called for an exchange that was started before the tape, which is a constant.
         return (lambda: self._exchanges.start_adjoint(cotangents),)
 
+    def message(self, inputs: Any, outputs: Any) -> Message:
+        return self._exchanges.message(f"{self.name} of {_count(outputs)}", inputs[0].number)
+
 
 class PendingHalo:
     """An exchange under way, forward or reversed.
@@ -209,11 +220,13 @@ class PendingHalo:
         Where the messages lie; ``None`` once it is finished.
     arrays : sequence of numpy.ndarray
         What is to be completed: padded fields, or owned cotangents if it is reversed.
+    number : int
+        How many exchanges of that object were started before it.
     tape : Tape or None
         That waits for it.
     """
 
-    __slots__ = ("arrays", "buffers", "exchanges", "tape")
+    __slots__ = ("arrays", "buffers", "exchanges", "number", "tape")
 
     def __init__(
         self, exchanges: _Exchanges, buffers: HaloBuffers, arrays: tuple[Array, ...]
@@ -221,6 +234,7 @@ class PendingHalo:
         self.exchanges = exchanges
         self.buffers: HaloBuffers | None = buffers
         self.arrays = arrays
+        self.number = next(exchanges.numbers)
         self.tape: Tape | None = None
 
     def __repr__(self) -> str:
@@ -236,6 +250,13 @@ class _Exchanges:
         self.channel: tuple[MPI.Comm, int] = new_channel(grid.comm)
         self._idle: dict[tuple[int, np.dtype[Any]], list[HaloBuffers]] = {}
         self._agreed = False
+        self.numbers = count()
+
+    def message(self, text: str, number: int | None = None) -> Message:
+        """Describe a recorded call: all ranks make the same ones in the same order."""
+        tag = self.channel[1]
+        which = "" if number is None else f" (exchange {number} of its object)"
+        return Message("collective", text + which, self.world, None, tag, (text, tag, number))
 
     def new_buffers(self, fields: int, dtype: np.dtype[Any]) -> HaloBuffers:
         return HaloBuffers(self.geometry, fields, dtype, *self.channel)
@@ -308,6 +329,10 @@ class _Exchanges:
             raise RuntimeError("HaloExchange: this exchange is finished already")
         pending.buffers, pending.arrays = None, ()
         return buffers, arrays
+
+
+def _count(fields: Sequence[Any]) -> str:
+    return f"{len(fields)} {fields[0].dtype} field{'s' if len(fields) > 1 else ''}"
 
 
 def _one_or_all(arrays: tuple[Array, ...]) -> Any:

@@ -290,7 +290,7 @@ class HaloBuffers:
                 raise ValueError(
                     f"HaloBuffers: field {i} has dtype {array.dtype}, expected {dtype}"
                 )
-        self._pending = arrays, reverse
+        self._pending = tuple(arrays), reverse
 
     def _end(self, reverse: bool) -> Sequence[Array]:
         if self._pending is None or self._pending[1] is not reverse:

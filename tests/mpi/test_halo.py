@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adjoint import Tape, communicator
-from adjoint.comm import CartesianGrid, HaloExchange
+from adjoint.comm import CartesianGrid, CommunicationError, HaloExchange, check_records
 from adjoint.strategies import GridSpec, dtypes, grids, on_all_ranks, spmd
 from adjoint.testing import check_jvp, check_vjp, dot_test
 
@@ -117,6 +117,40 @@ def test_fills_ghosts_and_takes_their_cotangents_back(case: Any) -> None:
     shape, periodic, width, corners, dtype = case
     grid = CartesianGrid(shape, periodic=periodic)
     compare(grid, HaloExchange(grid, width, corners), dtype, 1 + len(shape) % 3)
+
+
+@pytest.mark.parallel([2, 3])
+def test_records_that_do_not_match_are_reported() -> None:
+    """Exchanges of one size finished in another order would give wrong numbers, not an error."""
+    grid = CartesianGrid((8, 7))
+    halo = HaloExchange(grid)
+    u = mine(grid, whole(grid))
+    with Tape() as tape:
+        pending = [halo.start(u), halo.start(u)]
+        for p in pending if grid.rank != 1 else pending[::-1]:
+            halo.finish(p)
+    with pytest.raises(CommunicationError, match=r"HaloFinish of 1 float64 field .exchange 0 .*"):
+        check_records(tape)
+    with Tape() as tape:
+        halo.finish(halo.start(u, u))
+        halo(u)
+    check_records(tape)
+
+
+@pytest.mark.parallel([2, 3, 4])
+def test_parts_of_the_ranks_exchange_by_themselves() -> None:
+    world = communicator()
+    part = world.Split(world.rank % 2, world.rank)
+    grid = CartesianGrid((8, 7), part)
+    halo = HaloExchange(grid)
+    with Tape() as tape:
+        x = y = tape.watch(mine(grid, whole(grid)))
+        for _ in range(1 + world.rank % 2):  # the other ranks know nothing of these
+            y = halo.finish(halo.start(y))[grid.interior(1)] + halo(y)[grid.interior(1)]
+    check_records(tape)
+    (gradient,) = tape.vjp([y], [np.ones(y.shape)], [x])
+    np.testing.assert_array_equal(gradient, np.full(y.shape, 2.0 ** (1 + world.rank % 2)))
+    part.Free()
 
 
 @pytest.mark.parallel([2, 3, 4])
