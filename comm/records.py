@@ -9,7 +9,7 @@ another, and reports the first place where that does not come.
 from __future__ import annotations
 
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -168,12 +168,18 @@ def _follow(value: Any, path: Sequence[str]) -> Any:
 
 
 class _Replay:
-    """All ranks' events, stepped through as far as they fit together."""
+    """All ranks' events, stepped through as far as they fit together.
+
+    As in MPI, the n-th receive that is posted for a channel (communicator, source, destination,
+    tag) gets the n-th message that is sent there. Sends never wait, as if all messages were small.
+    """
 
     def __init__(self, tables: Sequence[Sequence[Event]]) -> None:
         self.tables = tables
         self.at = [0] * len(tables)
-        self.sent: dict[Any, deque[tuple[int, Event]]] = defaultdict(deque)
+        self.sent: dict[Any, list[tuple[int, Event]]] = defaultdict(list)
+        self.posted: dict[Any, int] = defaultdict(int)
+        self.turns: dict[tuple[int, int], int] = {}  # (rank, position) of a receive: its n
         self.awaited: dict[tuple[int, int], Event] = {}
 
     def first_fault(self) -> str | None:
@@ -195,15 +201,14 @@ class _Replay:
             event = self.current(rank)
             if event is not None:
                 return self.stuck(rank, event)
-        for (_, _, dest, _), queue in self.sent.items():
-            if queue:
-                rank, event = queue[0]
-                return (
-                    f"{_who(rank, event)} sends to rank {dest} (tag {event.tag}), "
-                    f"which does not receive it: {self.state(dest)}"
-                )
         for (rank, _), event in self.awaited.items():
             return f"{_who(rank, event)} is never waited for"
+        for channel, messages in self.sent.items():
+            for sender, sent in messages[self.posted[channel] :]:
+                return (
+                    f"{_who(sender, sent)} sends to rank {sent.peer} (tag {sent.tag}), "
+                    f"which does not receive it: {self.state(sent.peer)}"
+                )
         return None
 
     def current(self, rank: int) -> Event | None:
@@ -212,31 +217,40 @@ class _Replay:
 
     def step(self, rank: int, event: Event) -> str | None:
         """Pass an event; return ``""`` where it must wait, and a fault in words."""
+        fault = None
         if event.kind == "collective":
             return self.meet(rank, event)
         if event.kind == "send":
-            self.sent[event.group, rank, event.peer, event.tag].append((rank, event))
+            self.sent[_channel(event, rank)].append((rank, event))
         elif event.kind == "receive":
+            self.post(rank, event)
             fault = self.match(rank, event, event.payload)
-            if fault is not None:
-                return fault
         elif event.kind == "start":
+            self.post(rank, event)
             self.awaited[rank, event.payload[0]] = event
-        elif event.kind == "wait" and (rank, event.payload[0]) in self.awaited:
+        elif (rank, event.payload[0]) in self.awaited:  # a wait for a receive
             start = self.awaited[rank, event.payload[0]]
             fault = self.match(rank, start, start.payload[1])
-            if fault is not None:
-                return fault
-            del self.awaited[rank, event.payload[0]]
-        self.at[rank] += 1
-        return None
+            if fault is None:
+                del self.awaited[rank, event.payload[0]]
+        if fault is None:
+            self.at[rank] += 1
+        return fault
+
+    def post(self, rank: int, event: Event) -> None:
+        """Give a receive its turn among those of its channel."""
+        if (rank, event.position) not in self.turns:
+            channel = _channel(event, rank)
+            self.turns[rank, event.position] = self.posted[channel]
+            self.posted[channel] += 1
 
     def match(self, rank: int, event: Event, size: tuple[Any, ...]) -> str | None:
-        """Take the message that a receive gets, if it has been sent."""
-        queue = self.sent[event.group, event.peer, rank, event.tag]
-        if not queue:
+        """Compare a receive with the message it gets, if that has been sent."""
+        turn = self.turns[rank, event.position]
+        messages = self.sent[_channel(event, rank)]
+        if len(messages) <= turn:
             return ""
-        sender, sent = queue.popleft()
+        sender, sent = messages[turn]
         if sent.payload != size:
             return (
                 f"{_who(rank, event)} expects {_amount(size)} from rank {sender} "
@@ -258,10 +272,12 @@ class _Replay:
         return None
 
     def stuck(self, rank: int, event: Event) -> str:
+        """Say what the event of a rank that cannot go on waits for."""
         if event.kind == "collective":
             late = next(r for r in event.group[0] if not self._has_come(r, event))
-            return f"{_who(rank, event)} waits for rank {late}, which does not come: " + self.state(
-                late
+            return (
+                f"{_who(rank, event)} waits for rank {late}, which does not come: "
+                f"{self.state(late)}"
             )
         source = event if event.kind == "receive" else self.awaited[rank, event.payload[0]]
         return (
@@ -274,10 +290,17 @@ class _Replay:
         return found is not None and found.kind == "collective" and found.group == event.group
 
     def state(self, rank: int) -> str:
+        """Say where a rank stands."""
         event = self.current(rank)
         if event is None:
             return f"rank {rank} has no more records after its {len(self.tables[rank])}"
         return f"it stops at {_who(rank, event)}"
+
+
+def _channel(event: Event, rank: int) -> Any:
+    """Return communicator, source, destination and tag of a message at one of its ends."""
+    source, dest = (rank, event.peer) if event.kind == "send" else (event.peer, rank)
+    return event.group, source, dest, event.tag
 
 
 def _who(rank: int, event: Event) -> str:
