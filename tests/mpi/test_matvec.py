@@ -50,11 +50,11 @@ def test_is_the_dense_product(data: Any, density: float, seed: int) -> None:
     with Tape(persistent=True) as tape:
         v, u = tape.watch(values), tape.watch(x[j])
         result = product(v, u)
-    np.testing.assert_allclose(result.value, (dense @ x)[i], atol=1e-13)
     of_values, of_x = tape.vjp([result], [y[i]], [v, u])
+    (tangent,) = tape.jvp([result], [v, u], [2 * values, dx[j]])
+    np.testing.assert_allclose(result.value, (dense @ x)[i], atol=1e-13)
     np.testing.assert_allclose(of_x, (dense.T @ y)[j], atol=1e-13)
     np.testing.assert_allclose(of_values, np.outer(y, x)[i][where], atol=1e-14)
-    (tangent,) = tape.jvp([result], [v, u], [2 * values, dx[j]])
     np.testing.assert_allclose(tangent, (2 * dense @ x + dense @ dx)[i], atol=1e-13)
 
 
