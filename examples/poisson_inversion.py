@@ -15,9 +15,8 @@ import argparse
 import contextlib
 import io
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +26,9 @@ from adjoint.files import written_whole
 from adjoint.nn import MLP
 from adjoint.optimize import Result, minimize
 from adjoint.solvers import Poisson
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 FIELDS = ("bumps", "quadratic")
 BOUNDS = (0.5, 4.0)  # what is known of κ beforehand
@@ -48,57 +50,63 @@ def source(field: str, x: Any, y: Any) -> Any:
     return np.ones_like(x)
 
 
-@dataclass
 class Inversion:
     """The problem on this rank: geometry, data, network and the misfit to be minimised.
 
+    Parameters
+    ----------
+    shape : tuple of int
+        Interior nodes along each axis; ``n`` of them are ``1 / (n + 1)`` apart.
+    field : str
+        Which exact κ is to be found: ``"bumps"`` or ``"quadratic"``.
+    observed : float
+        Share of each patch's unknowns that is observed.
+    noise : float
+        Standard deviation of the noise, relative to the root mean square of u.
+    seed : int
+    comm : mpi4py.MPI.Comm, optional
+        The ranks that share the problem; ``COMM_WORLD`` by default.
+
     Attributes
     ----------
-    grid : CartesianGrid
-        The interior nodes, with distance ``1 / (n + 1)`` along an axis of ``n`` nodes.
     points : numpy.ndarray, shape (padded nodes, 2)
         Where the network is evaluated: the nodes of the patch and one ring around it.
     observed : numpy.ndarray of bool, shape of the patch
-        Which unknowns of the patch are observed.
     data : numpy.ndarray, shape of the patch
-        The observations there.
+        Observations of u.
+    scale : numpy.ndarray, shape (parameters,)
+        Parameters per unit of the optimiser's unknowns.
     """
 
-    field: str
-    grid: CartesianGrid
-    poisson: Poisson
-    network: MLP
-    points: Any
-    observed: Any
-    data: Any
-    source: Any
-    energy: float
-    scale: Any
-
-    @classmethod
-    def create(
-        cls, shape: tuple[int, int], field: str, share: float, noise: float, seed: int
-    ) -> Inversion:
-        """Set the problem up and observe it."""
-        grid = CartesianGrid(shape)
-        spacing = tuple(1 / (n + 1) for n in shape)
-        poisson = Poisson(grid, spacing)
-        x, y = grid.coordinates(spacing, spacing)
-        f = np.asarray(source(field, x, y))
-        ring = grid.coordinates(spacing, spacing, width=1)
-        u = poisson(exact_kappa(field, *ring), f)
-        total = Allreduce()
-        count = total(np.array(float(u.size)))
-        random = np.random.default_rng([seed, grid.rank])
-        observed = random.permutation(u.size).reshape(u.shape) < round(share * u.size)
-        rms = np.sqrt(total(np.sum(u**2)) / count)
-        data = np.where(observed, u + noise * rms * random.standard_normal(u.shape), 0)
-        network = MLP((2, 20, 20, 20, 1), domain=((0, 1), (0, 1)), lower=BOUNDS[0], upper=BOUNDS[1])
-        points = np.stack([c.ravel() for c in ring], axis=1)
-        energy = float(total(np.sum(data**2)))
-        return cls(
-            field, grid, poisson, network, points, observed, data, f, energy, typical(network)
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        field: str = "bumps",
+        observed: float = 0.8,
+        noise: float = 0.0,
+        seed: int = 0,
+        comm: MPI.Comm | None = None,
+    ) -> None:
+        self.field = field
+        self.grid = CartesianGrid(shape, comm)
+        spacing = [1 / (n + 1) for n in shape]
+        self.poisson = Poisson(self.grid, spacing)
+        self.network = MLP(
+            (2, 20, 20, 20, 1), domain=((0, 1), (0, 1)), lower=BOUNDS[0], upper=BOUNDS[1]
         )
+        self.scale = typical(self.network)
+        self.source = np.asarray(source(field, *self.grid.coordinates(spacing, spacing)))
+        ring = self.grid.coordinates(spacing, spacing, width=1)
+        self.points = np.stack([c.ravel() for c in ring], axis=1)
+        self.exact = np.asarray(exact_kappa(field, *ring))
+
+        u = self.poisson(self.exact, self.source)
+        self.total = Allreduce(comm)
+        rms = np.sqrt(self.total(np.sum(u**2)) / np.prod(shape))
+        random = np.random.default_rng([seed, self.grid.rank])
+        self.observed = random.permutation(u.size).reshape(u.shape) < round(observed * u.size)
+        self.data = u + noise * rms * random.standard_normal(u.shape)
+        self.energy = float(self.total(np.sum(self.data[self.observed] ** 2)))
 
     def kappa(self, unknowns: Any) -> Any:
         """Return the network's diffusivity at the nodes of the padded patch."""
@@ -109,21 +117,17 @@ class Inversion:
         """Return Σ (u − data)² / Σ data² over all observed nodes."""
         u = self.poisson(self.kappa(unknowns), self.source)
         residual = np.where(self.observed, u - self.data, 0.0)
-        misfit: Variable = Allreduce()(np.sum(residual**2)) / self.energy
+        misfit: Variable = self.total(np.sum(residual**2)) / self.energy
         return misfit
 
     def fields(self, unknowns: Any) -> dict[str, Any]:
         """Return the whole fields on rank 0: κ found and exact, and the solution."""
-        gather = GatherField(self.grid)
-        inner = self.grid.interior(1)
+        gather, inner = GatherField(self.grid), self.grid.interior(1)
         kappa = self.kappa(unknowns)
-        u = self.poisson(kappa, self.source)
-        x, y = self.points.T.reshape(2, *self.grid.padded_shape(1))
-        exact = exact_kappa(self.field, x, y)
         return {
-            "kappa": gather(np.ascontiguousarray(kappa[inner])),
-            "exact": gather(np.ascontiguousarray(exact[inner])),
-            "u": gather(u),
+            "kappa": gather(kappa[inner]),
+            "exact": gather(self.exact[inner]),
+            "u": gather(self.poisson(kappa, self.source)),
         }
 
 
@@ -272,9 +276,7 @@ def main() -> None:
         shape = (dims[0] * options.patch, dims[1] * options.patch)
     else:
         shape = (options.size, options.size)
-    inversion = Inversion.create(
-        shape, options.field, options.observed, options.noise, options.seed
-    )
+    inversion = Inversion(shape, options.field, options.observed, options.noise, options.seed)
     grid = inversion.grid
     with agreed(grid.comm):
         if grid.rank == 0:

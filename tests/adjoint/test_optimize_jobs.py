@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+
+from tests.jobs import command, environment
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -75,14 +76,11 @@ class Job:
         self.errors = tmp_path / "errors"
         with open(self.errors, "w") as errors:
             self.process = subprocess.Popen(
-                [
-                    *("mpiexec", "-n", "2", sys.executable, "-m", "mpi4py"),
-                    *(str(script), str(state), str(pause), what),
-                ],
+                command(script, state, pause, what),
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env={**os.environ, "PYTHONPATH": os.getcwd(), **MPI_ENVIRONMENT},
+                env=environment(),
             )
         self.pids: dict[int, int] = {}
         self.lines: list[str] = []
@@ -121,16 +119,6 @@ class Job:
             time.sleep(0.05)
         assert not any(alive(pid) for pid in self.pids.values())
         return code
-
-
-MPI_ENVIRONMENT = {
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "OMPI_MCA_rmaps_base_oversubscribe": "1",
-    "OMPI_MCA_mpi_yield_when_idle": "1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
 
 
 def alive(pid: int) -> bool:

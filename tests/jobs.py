@@ -1,0 +1,33 @@
+"""How the tests start a job of their own under mpiexec."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def command(*arguments: Any, ranks: int = 2) -> list[str]:
+    """Return the command line of a Python program on so many ranks."""
+    return ["mpiexec", "-n", str(ranks), sys.executable, "-m", "mpi4py", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a job.
+
+    `os.environ` as Python knows it: where MPI has been initialised in this process, the C library
+    has variables on top that make a child believe it is a rank of this process's job.
+    """
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMPI_MCA_rmaps_base_oversubscribe": "1",
+        "OMPI_MCA_mpi_yield_when_idle": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }

@@ -1,0 +1,96 @@
+"""The examples give their numbers, on any number of ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from adjoint import Tape
+from adjoint.comm import rank, size
+from adjoint.optimize import minimize
+from adjoint.testing import dot_test, taylor_test
+from examples.poisson_inversion import FIELDS, Inversion, errors
+from examples.polynomial import polynomial
+
+
+@pytest.mark.parallel([1, 2, 3, 4, 6])
+def test_polynomial() -> None:
+    value, derivative = polynomial(1.5)
+    if rank() == 0:
+        powers = np.arange(size())
+        assert value == pytest.approx((1.5**powers).sum())
+        assert derivative == pytest.approx((powers * 1.5 ** (powers - 1.0)).sum())
+
+
+def value_and_gradient(inversion: Inversion, unknowns: Any) -> tuple[float, Any]:
+    with Tape(comm=inversion.grid.comm) as tape:
+        x = tape.watch(unknowns)
+        loss = inversion.misfit(x)
+    partial = tape.gradient(loss, [x])[0]
+    return float(loss), inversion.grid.comm.allreduce(partial)
+
+
+@pytest.mark.parallel([2, 3, 4])
+@pytest.mark.parametrize("field", FIELDS)
+def test_misfit_and_gradient_do_not_depend_on_the_ranks(field: str) -> None:
+    shape = (13, 11)
+    # Everything is observed, for what is picked at random depends on the patches.
+    together = Inversion(shape, field, observed=1.0)
+    alone = Inversion(shape, field, observed=1.0, comm=MPI.COMM_SELF)
+    unknowns = together.network.initial(3)
+    value, gradient = value_and_gradient(together, unknowns)
+    expected, expected_gradient = value_and_gradient(alone, unknowns)
+    assert value == pytest.approx(expected, rel=1e-8)
+    np.testing.assert_allclose(
+        gradient, expected_gradient, atol=1e-8 * abs(expected_gradient).max()
+    )
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+def test_the_gradient_of_the_misfit() -> None:
+    inversion = Inversion((12, 9))
+    unknowns = inversion.network.initial(1)
+    dot_test(inversion.misfit, unknowns, rtol=1e-8)
+    rates = taylor_test(inversion.misfit, unknowns, h=2e-3)
+    assert rates.min() > 1.95
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+def test_what_is_observed() -> None:
+    inversion = Inversion((10, 10), observed=0.8, noise=0.1)
+    assert inversion.observed.sum() == round(0.8 * inversion.data.size)
+    clean = Inversion((10, 10), observed=0.8)
+    np.testing.assert_array_equal(inversion.observed, clean.observed)
+    difference = inversion.data - clean.data
+    everyone = np.concatenate([d.ravel() for d in MPI.COMM_WORLD.allgather(difference)])
+    solution = np.concatenate([d.ravel() for d in MPI.COMM_WORLD.allgather(clean.data)])
+    rms = np.sqrt(np.mean(solution**2))
+    assert everyone.std() == pytest.approx(0.1 * rms, rel=0.3)
+
+
+@pytest.mark.parallel([2])
+def test_the_quadratic_source_belongs_to_its_solution() -> None:
+    inversion = Inversion((20, 20), "quadratic")
+    x, y = inversion.grid.coordinates(1 / 21, 1 / 21)
+    exact = x * (1 - x) * y * (1 - y)
+    np.testing.assert_allclose(inversion.data, exact, atol=1e-4 * exact.max() * 10)
+
+
+@pytest.mark.parallel([1, 3])
+def test_the_inversion_finds_the_field() -> None:
+    inversion = Inversion((24, 24), "quadratic")
+    result = minimize(
+        inversion.misfit,
+        inversion.network.initial(0) / inversion.scale,
+        options={"maxiter": 60, "maxcor": 60},
+        progress=False,
+    )
+    assert result.value < 1e-5
+    fields = inversion.fields(result.theta)
+    if rank() == 0:
+        largest, relative = errors(fields["kappa"], fields["exact"])
+        assert relative < 0.02
+        assert largest < 0.2
