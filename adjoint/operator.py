@@ -122,7 +122,7 @@ class Operator:
                 return tape.record(self, inputs, values, outputs)
         if self.auxiliary:
             outputs = outputs[: -self.auxiliary]
-            return outputs[0] if len(outputs) == 1 else outputs
+            return outputs[0] if len(outputs) == 1 else outputs or None
         return outputs
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,10 +31,20 @@ def _duplicate_key() -> int:
 
 @cache
 def _own_key() -> int:
-    """Attribute that marks a communicator as made by the library."""
+    """Attribute that marks a communicator as made by the library; its value is its identity."""
     from mpi4py import MPI
 
     return MPI.Comm.Create_keyval()
+
+
+_numbers = itertools.count()
+
+
+def identity(own: MPI.Comm) -> tuple[int, int]:
+    """Return what tells a duplicate from all others, the same on all its ranks."""
+    found: Any = own.Get_attr(_own_key())
+    first, number = found
+    return first, number
 
 
 def communicator(comm: MPI.Comm | None = None) -> MPI.Comm:
@@ -60,7 +71,8 @@ def communicator(comm: MPI.Comm | None = None) -> MPI.Comm:
     own: Any = comm.Get_attr(_duplicate_key())
     if own is None:
         own = comm.Dup()
-        own.Set_attr(_own_key(), True)
+        # Its first rank, and how many duplicates that rank had made before as such.
+        own.Set_attr(_own_key(), own.bcast((MPI.COMM_WORLD.rank, next(_numbers)), 0))
         comm.Set_attr(_duplicate_key(), own)
     duplicate: MPI.Comm = own
     return duplicate

@@ -126,8 +126,7 @@ class Communication(Operator):
         payload : sequence
             What must be equal on all ranks.
         count : int, optional
-            A number that may differ. The call costs one ``Allgather`` with it, one ``Allreduce``
-            of three integers without.
+            A number that may differ.
 
         Returns
         -------
@@ -138,6 +137,11 @@ class Communication(Operator):
         ------
         CommunicationError
             On all ranks, with what each of them does.
+
+        Notes
+        -----
+        One ``Allgather`` of three integers, the same for every operator: ranks that call different
+        operators must meet in the same collective call, or they would never find out.
         """
         if self.comm.size == 1:
             if error is not None:
@@ -145,30 +149,23 @@ class Communication(Operator):
             return () if count is None else (count,)
         text = f"{self.name}{tuple(payload)}"
         mark = zlib.crc32(text.encode())
-        # Faulty ranks first, then least and (negated) greatest mark: equal if all agree.
-        mine = np.array([0 if error else 1, mark, -mark], np.int64)
-        if count is None:
-            least = np.empty_like(mine)
-            self.comm.Allreduce(mine, least, MPI.MIN)
-        else:
-            table = np.empty((self.comm.size, 4), np.int64)
-            self.comm.Allgather(np.append(mine, count), table)
-            least = table[:, :3].min(0)
-        if least[0] == 0:
+        table = np.empty((self.comm.size, 3), np.int64)
+        self.comm.Allgather(np.array([error is None, mark, count or 0], np.int64), table)
+        if not table[:, 0].all():
             agree(self.comm, error)
-        if least[1] != -least[2]:
+        if (table[:, 1] != mark).any():
             texts = self.comm.allgather(text)
             other = next(r for r, found in enumerate(texts) if found != texts[0])
             raise CommunicationError(
                 f"{self.name}: ranks do not match: rank 0 calls {texts[0]}, "
                 f"rank {other} calls {texts[other]}"
             )
-        return () if count is None else tuple(int(n) for n in table[:, 3])
+        return () if count is None else tuple(int(n) for n in table[:, 2])
 
     def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
         """Describe a recorded call; see :func:`adjoint.comm.check_records`."""
-        text = repr(self)
-        return Message("collective", text, self.comm, None, 0, (text,))
+        payload = (self.name, getattr(self, "root", None))  # counts may differ from rank to rank
+        return Message("collective", repr(self), self.comm, None, 0, payload)
 
 
 def as_rows(x: Any) -> Any:

@@ -20,7 +20,7 @@ from ..tape import active_tape
 from ..variable import Array, Spec
 from .communication import Communication, CommunicationError, Message
 from .send_recv import size_of
-from .transport import contiguous
+from .transport import contiguous, next_number, reversed_tag
 
 _numbers = itertools.count()
 
@@ -37,6 +37,8 @@ class Request:
         Shape and dtype of the message.
     text : str
         The call that started it.
+    turn : int
+        Which message of its channel it is, at both ends.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Request:
         self.tag = tag
         self.text = text
         self.sends = sent is not None
+        self.turn = 0
         self.number = next(_numbers)
         # The message must outlive the request, and what is sent must not change meanwhile.
         self._memory: Array | None
@@ -67,9 +70,10 @@ class Request:
 
     def reversed(self, cotangent: Any = None) -> Request:
         """Start the message in the other direction, which carries the cotangent."""
+        tag = reversed_tag(self.comm, self.tag, self.turn)
         if self.sends:
-            return Request(self.comm, self.peer, self.tag, self.text, spec=self.spec)
-        return Request(self.comm, self.peer, self.tag, self.text, sent=cotangent)
+            return Request(self.comm, self.peer, tag, self.text, spec=self.spec)
+        return Request(self.comm, self.peer, tag, self.text, sent=cotangent)
 
     def wait(self) -> Array:
         """Complete it and return the message."""
@@ -102,7 +106,8 @@ class Request:
 class _Start(Communication):
     """What ``Isend`` and ``Irecv`` share: the tape must see the request waited for."""
 
-    def announce(self, request: Request) -> Request:
+    def announce(self, request: Request, turn: int) -> Request:
+        request.turn = turn
         tape = active_tape()
         if tape is not None:
             tape.begin(request.number, request.text)
@@ -148,7 +153,8 @@ class Isend(_Start):
         self.require_floats(x)
 
     def forward(self, x: Any) -> Request:
-        return self.announce(Request(self.comm, self.dest, self.tag, repr(self), sent=x))
+        turn = next_number(self.comm, "send", self.dest, self.tag)
+        return self.announce(Request(self.comm, self.dest, self.tag, repr(self), sent=x), turn)
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Request:
         return Request(self.comm, self.dest, self.tag, repr(self), sent=tangents[0])
@@ -204,7 +210,8 @@ class Irecv(_Start):
         self.tag = tag
 
     def forward(self) -> Request:
-        return self.announce(self._post())
+        turn = next_number(self.comm, "receive", self.source, self.tag)
+        return self.announce(self._post(), turn)
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Request:
         return self._post()
@@ -264,11 +271,14 @@ class Wait(Communication):
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
         (tangent,) = tangents
+        if not isinstance(tangent, Request):  # started before the tape: a constant
+            return tuple(y.zeros() for y in outputs)
         array = tangent.wait()
         return None if tangent.sends else array
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
-        return (inputs[0].reversed(*cotangents),)
+        # Not called for a request that was started before the tape, which is a constant.
+        return (lambda: inputs[0].reversed(*cotangents),)
 
     def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
         (request,) = inputs

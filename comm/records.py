@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from mpi4py import MPI
 
 from ..tape import Tape
-from ..world import communicator
+from ..world import agreed, communicator, identity
 from .communication import CommunicationError, Message
 
 
@@ -30,8 +30,8 @@ class Event(NamedTuple):
         As in :class:`~adjoint.comm.communication.Message`.
     position : int
         Number of the record on its rank's tape.
-    group : tuple of int
-        Members of the communicator, and which of the communicators with these members it is.
+    group : tuple
+        Members of the communicator, and its identity.
     peer : int or None
         The other rank of a message, in the tape's communicator.
     """
@@ -39,7 +39,7 @@ class Event(NamedTuple):
     kind: str
     text: str
     position: int
-    group: tuple[tuple[int, ...], int]
+    group: tuple[tuple[int, ...], tuple[int, int]]
     peer: Any
     tag: int
     payload: tuple[Any, ...]
@@ -68,10 +68,13 @@ def check_records(tape: Tape, patience: float = PATIENCE) -> None:
     """
     world = communicator(tape.comm)
     _assemble(world, patience)
-    tables = world.gather(_events(tape, world), 0)
+    with agreed(world):
+        events = _events(tape, world)
+    tables = world.gather(events, 0)
     fault = None
-    if tables is not None:
-        fault = _Replay(tables).first_fault()
+    with agreed(world):
+        if tables is not None:
+            fault = _Replay(tables).first_fault()
     fault = world.bcast(fault, 0)
     if fault is not None:
         raise CommunicationError(fault)
@@ -108,18 +111,15 @@ def _assemble(world: MPI.Comm, patience: float) -> None:
 def _events(tape: Tape, world: MPI.Comm) -> list[Event]:
     """Describe this rank's recorded communication."""
     everyone = world.Get_group()
-    members: dict[int, tuple[tuple[int, ...], int]] = {}
-    seen: dict[tuple[int, ...], int] = defaultdict(int)
+    known: dict[tuple[int, int], tuple[int, ...]] = {}
 
-    def group_of(comm: MPI.Comm) -> tuple[tuple[int, ...], int]:
-        handle = MPI._handleof(comm)
-        if handle not in members:
+    def group_of(comm: MPI.Comm) -> tuple[tuple[int, ...], tuple[int, int]]:
+        name = identity(comm)
+        if name not in known:
             group = comm.Get_group()
-            ranks = tuple(MPI.Group.Translate_ranks(group, range(comm.size), everyone))
-            members[handle] = (ranks, seen[ranks])
-            seen[ranks] += 1
+            known[name] = tuple(MPI.Group.Translate_ranks(group, range(comm.size), everyone))
             group.Free()
-        return members[handle]
+        return known[name], name
 
     events = []
     for position, record in enumerate(tape.records):
@@ -127,6 +127,11 @@ def _events(tape: Tape, world: MPI.Comm) -> list[Event]:
             continue
         message = _message(record, world)
         group = group_of(message.comm)
+        if MPI.UNDEFINED in group[0]:
+            raise CommunicationError(
+                f"Tape: record {position}, {message.text}, is on a communicator with ranks outside "
+                f"of the tape's, which has {world.size}; make the tape with Tape(comm=...) of all"
+            )
         peer = message.peer if message.peer is None else group[0][message.peer]
         payload = message.payload
         if message.kind == "exchange":

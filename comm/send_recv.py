@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from ..variable import Array
 from .communication import Communication, CommunicationError, Message
-from .transport import contiguous
+from .transport import contiguous, next_number, reversed_tag
 
 
 def receive(comm: MPI.Comm, into: Array, source: int, tag: int, name: str) -> Array:
@@ -49,6 +49,8 @@ class Send(Communication):
     >>> send = Send(dest=0)
     """
 
+    auxiliary = 1
+
     def __init__(self, dest: int, tag: int = 0, comm: MPI.Comm | None = None) -> None:
         super().__init__(comm)
         self.dest = self.require_rank("dest", dest)
@@ -57,15 +59,18 @@ class Send(Communication):
     def check(self, x: Any) -> None:
         self.require_floats(x)
 
-    def forward(self, x: Any) -> None:
+    def forward(self, x: Any) -> Any:
+        number = next_number(self.comm, "send", self.dest, self.tag)
         self.comm.Send(contiguous(x), self.dest, self.tag)
+        return (number,)
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> None:
         self.comm.Send(contiguous(tangents[0]), self.dest, self.tag)
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
-        (x,) = inputs
-        return (receive(self.comm, np.empty(x.shape, x.dtype), self.dest, self.tag, self.name),)
+        (x,), (number,) = inputs, outputs
+        tag = reversed_tag(self.comm, self.tag, number)
+        return (receive(self.comm, np.empty(x.shape, x.dtype), self.dest, tag, self.name),)
 
     def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
         return Message("send", repr(self), self.comm, self.dest, self.tag, size_of(inputs[0]))
@@ -99,6 +104,8 @@ class Recv(Communication):
     >>> receive = Recv(source=0, shape=(3,))
     """
 
+    auxiliary = 1
+
     def __init__(
         self,
         source: int,
@@ -115,15 +122,20 @@ class Recv(Communication):
         self.tag = tag
 
     def forward(self) -> Any:
-        into = np.empty(self.shape, self.dtype)
-        return receive(self.comm, into, self.source, self.tag, self.name)
+        number = next_number(self.comm, "receive", self.source, self.tag)
+        return self._receive(), number
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
-        return self.forward()
+        return self._receive()
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
-        self.comm.Send(contiguous(cotangents[0]), self.source, self.tag)
+        tag = reversed_tag(self.comm, self.tag, outputs[1])
+        self.comm.Send(contiguous(cotangents[0]), self.source, tag)
         return ()
+
+    def _receive(self) -> Array:
+        into = np.empty(self.shape, self.dtype)
+        return receive(self.comm, into, self.source, self.tag, self.name)
 
     def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
         return Message("receive", repr(self), self.comm, self.source, self.tag, size_of(outputs[0]))
@@ -161,6 +173,8 @@ class SendRecv(Communication):
     True
     """
 
+    auxiliary = 1
+
     def __init__(
         self, dest: int | None, source: int | None, tag: int = 0, comm: MPI.Comm | None = None
     ) -> None:
@@ -173,21 +187,28 @@ class SendRecv(Communication):
         self.require_floats(x)
 
     def forward(self, x: Any) -> Any:
-        return self._exchange(x, self.dest, self.source)
+        sent = received = 0
+        if self.dest is not None:
+            sent = next_number(self.comm, "send", self.dest, self.tag)
+        if self.source is not None:
+            received = next_number(self.comm, "receive", self.source, self.tag)
+        return self._exchange(x, self.dest, self.source, self.tag, self.tag), (sent, received)
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
-        return self._exchange(tangents[0], self.dest, self.source)
+        return self._exchange(tangents[0], self.dest, self.source, self.tag, self.tag)
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
-        return (self._exchange(cotangents[0], self.source, self.dest),)
+        sent, received = (reversed_tag(self.comm, self.tag, number) for number in outputs[1])
+        return (self._exchange(cotangents[0], self.source, self.dest, received, sent),)
 
-    def _exchange(self, x: Any, dest: int | None, source: int | None) -> Array:
+    def _exchange(self, x: Any, dest: int | None, source: int | None, out: int, into: int) -> Array:
+        """Send ``x`` to one rank with tag ``out``, receive from another with tag ``into``."""
         result = np.zeros(np.shape(x), x.dtype)
         request = MPI.REQUEST_NULL
         if dest is not None:
-            request = self.comm.Isend(contiguous(x), dest, self.tag)
+            request = self.comm.Isend(contiguous(x), dest, out)
         if source is not None:
-            receive(self.comm, result, source, self.tag, self.name)
+            receive(self.comm, result, source, into, self.name)
         request.Wait()
         return result
 

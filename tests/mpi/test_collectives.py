@@ -1,4 +1,4 @@
-"""Every collective against plain NumPy on pickled data, and its adjoint against the dense matrix."""
+"""Every collective against NumPy on pickled data, and its adjoint against the dense matrix."""
 
 from __future__ import annotations
 
@@ -333,7 +333,7 @@ def test_a_root_out_of_range() -> None:
         text = rf"{operator.__name__}: root is {size()}, expected a rank from 0 to {size() - 1}"
         with pytest.raises(ValueError, match=text):
             operator(size())
-    with pytest.raises(ValueError, match="root is 1.5"):
+    with pytest.raises(ValueError, match=r"root is 1\.5"):
         Bcast(1.5)  # type: ignore[arg-type]
 
 
