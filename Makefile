@@ -2,7 +2,7 @@
 PYTHON ?=
 VENV ?= .venv
 RANKS ?= 2
-ARGS ?=
+ARGS ?= --size 100
 PY = $(VENV)/bin/python
 
 # Ranks beyond the cores and root in a container are usual on a laptop and in CI; ranks × threads
@@ -28,7 +28,7 @@ setup: $(VENV)/.complete ## install MPI, PETSc and the library into .venv
 $(VENV)/.complete: pyproject.toml constraints.txt .ci/setup
 	@.ci/setup $(VENV) $(PYTHON)
 
-invert: setup ## learn a diffusivity field on RANKS=2 processes (ARGS="--help" lists options)
+invert: setup ## learn a diffusivity field on RANKS=2 processes; ARGS="--help" lists options
 	@mpiexec -n $(RANKS) $(PY) -m mpi4py examples/poisson_inversion.py --out results/poisson $(ARGS)
 
 test: lint test-serial test-mpi ## lint, types, serial tests, and MPI tests on 1, 2, 3, 4, 6 and 9 ranks

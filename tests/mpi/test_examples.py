@@ -54,7 +54,7 @@ def test_the_gradient_of_the_misfit() -> None:
     inversion = Inversion((12, 9))
     unknowns = inversion.network.initial(1)
     dot_test(inversion.misfit, unknowns, rtol=1e-8)
-    rates = taylor_test(inversion.misfit, unknowns, h=2e-3)
+    rates = taylor_test(inversion.misfit, unknowns, h=5e-4)
     assert rates.min() > 1.95
 
 
