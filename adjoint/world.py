@@ -40,11 +40,13 @@ def _own_key() -> int:
 _numbers = itertools.count()
 
 
-def identity(own: MPI.Comm) -> tuple[int, int]:
-    """Return what tells a duplicate from all others, the same on all its ranks."""
-    found: Any = own.Get_attr(_own_key())
-    first, number = found
-    return first, number
+def identity(comm: MPI.Comm) -> tuple[int, int] | None:
+    """Return what tells a duplicate from all others, the same on all its ranks.
+
+    ``None`` for a communicator that the library has not made.
+    """
+    found: Any = comm.Get_attr(_own_key())
+    return None if found is None else (found[0], found[1])
 
 
 def communicator(comm: MPI.Comm | None = None) -> MPI.Comm:

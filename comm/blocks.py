@@ -193,11 +193,15 @@ def _factorisations(size: int, count: int) -> Iterator[tuple[int, ...]]:
                 yield (first, *rest)
 
 
+def even_parts(total: int, parts: int) -> tuple[int, ...]:
+    """Cut a number evenly: the first ``total mod parts`` parts have one more than the others."""
+    each, more = divmod(total, parts)
+    return tuple(each + (i < more) for i in range(parts))
+
+
 def _edges(nodes: int, blocks: int) -> Array:
-    """Return where blocks begin and end: the first ``nodes % blocks`` are one node longer."""
-    lengths = np.full(blocks, nodes // blocks, np.int64)
-    lengths[: nodes % blocks] += 1
-    return np.concatenate([[0], np.cumsum(lengths)])
+    """Return where blocks begin and end."""
+    return np.concatenate([[0], np.cumsum(even_parts(nodes, blocks))])
 
 
 def _is_int(value: Any) -> bool:

@@ -11,7 +11,8 @@ from mpi4py import MPI
 
 from ..operator import Operator, require_float
 from ..world import agree, communicator
-from .transport import blocks
+from .blocks import even_parts
+from .transport import user_tags
 
 
 class CommunicationError(RuntimeError):
@@ -69,6 +70,14 @@ class Communication(Operator):
             )
         return int(value)
 
+    def require_tag(self, value: Any) -> int:
+        """Return the tag of a message, or raise."""
+        if not isinstance(value, int | np.integer) or not 0 <= value < user_tags():
+            raise ValueError(
+                f"{self.name}: tag is {value!r}, expected a number from 0 to {user_tags() - 1}"
+            )
+        return int(value)
+
     def meet_alike(self, x: Any, **arguments: Any) -> Any:
         """Return ``x`` as an array; its shape and dtype and the arguments agree on all ranks."""
         array, error = self.floats(x)
@@ -91,7 +100,7 @@ class Communication(Operator):
         if error is not None:
             return (), error
         if counts is None:
-            return blocks(x.shape[0], self.comm.size), None
+            return even_parts(x.shape[0], self.comm.size), None
         if len(counts) != self.comm.size or sum(counts) != x.shape[0] or min(counts) < 0:
             error = ValueError(
                 f"{self.name}: counts is {counts}, expected {self.comm.size} numbers with the sum "

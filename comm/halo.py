@@ -14,9 +14,10 @@ from ..tape import Tape, active_tape
 from ..variable import Array
 from ..world import agreed
 from .blocks import PerAxis
+from .channel import new_channel
 from .communication import Message
 from .grid import CartesianGrid, same_on_all_ranks
-from .halo_buffers import HaloBuffers, HaloGeometry, new_channel
+from .halo_buffers import HaloBuffers, HaloGeometry
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from itertools import count, product
+from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import finalize
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from ..variable import Array
 from .blocks import Blocks
+from .keeping import keep_until_complete
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -326,53 +326,13 @@ def _parts(message: Array, fields: int, shapes: list[tuple[int, ...]]) -> list[A
     return [piece.reshape(fields, *shape) for piece, shape in zip(pieces, shapes)]
 
 
-#: Requests that nobody waited for, with their memory, into which a message may still be written.
-_abandoned: list[Any] = []
-
-
 def _release(requests: Requests, memory: list[Array]) -> None:
     from mpi4py import MPI
 
     if MPI.Is_finalized():
         return
     for request in requests:
-        if not request.Test():
-            _abandoned.append((request, memory))
+        if not request.Test():  # nobody waited: a message may still be written into the memory
+            keep_until_complete(request, memory)
         elif request:  # not one that failed, which MPI has freed
             request.Free()
-
-
-class _Channel:
-    """A communicator for halo exchanges alone, and the tags not yet taken there."""
-
-    def __init__(self, comm: MPI.Comm) -> None:
-        from mpi4py import MPI
-
-        self.comm = comm.Dup()
-        self.tags = count()
-        highest: Any = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB)
-        self.limit = int(highest) + 1
-
-
-@cache
-def _channel_key() -> int:
-    """Attribute under which the library's communicator carries its channel."""
-    from mpi4py import MPI
-
-    def release(comm: MPI.Comm, keyval: int, channel: _Channel) -> None:
-        channel.comm.Free()
-
-    return MPI.Comm.Create_keyval(delete_fn=release)
-
-
-def new_channel(comm: MPI.Comm) -> tuple[MPI.Comm, int]:
-    """Return the communicator on which halos are exchanged and a tag of one's own; collective.
-
-    Exchanges that are under way together never take each other's messages for their own, and
-    those of ``Send`` and ``Recv`` are apart from all of them.
-    """
-    channel: Any = comm.Get_attr(_channel_key())
-    if channel is None:
-        channel = _Channel(comm)
-        comm.Set_attr(_channel_key(), channel)
-    return channel.comm, next(channel.tags) % channel.limit

@@ -147,7 +147,7 @@ class Isend(_Start):
     def __init__(self, dest: int, tag: int = 0, comm: MPI.Comm | None = None) -> None:
         super().__init__(comm)
         self.dest = self.require_rank("dest", dest)
-        self.tag = tag
+        self.tag = self.require_tag(tag)
 
     def check(self, x: Any) -> None:
         self.require_floats(x)
@@ -207,7 +207,7 @@ class Irecv(_Start):
         self.shape = (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in shape)
         self.dtype = np.dtype(dtype)
         self.require_floats(np.empty(0, self.dtype))
-        self.tag = tag
+        self.tag = self.require_tag(tag)
 
     def forward(self) -> Request:
         turn = next_number(self.comm, "receive", self.source, self.tag)

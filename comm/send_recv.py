@@ -54,7 +54,7 @@ class Send(Communication):
     def __init__(self, dest: int, tag: int = 0, comm: MPI.Comm | None = None) -> None:
         super().__init__(comm)
         self.dest = self.require_rank("dest", dest)
-        self.tag = tag
+        self.tag = self.require_tag(tag)
 
     def check(self, x: Any) -> None:
         self.require_floats(x)
@@ -119,7 +119,7 @@ class Recv(Communication):
         self.shape = (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in shape)
         self.dtype = np.dtype(dtype)
         self.require_floats(np.empty(0, self.dtype))
-        self.tag = tag
+        self.tag = self.require_tag(tag)
 
     def forward(self) -> Any:
         number = next_number(self.comm, "receive", self.source, self.tag)
@@ -181,7 +181,7 @@ class SendRecv(Communication):
         super().__init__(comm)
         self.dest = None if dest is None else self.require_rank("dest", dest)
         self.source = None if source is None else self.require_rank("source", source)
-        self.tag = tag
+        self.tag = self.require_tag(tag)
 
     def check(self, x: Any) -> None:
         self.require_floats(x)

@@ -89,12 +89,6 @@ def alltoallv(comm: MPI.Comm, x: Any, sent: Counts, received: Counts) -> Array:
     return result
 
 
-def blocks(total: int, parts: int) -> tuple[int, ...]:
-    """Split a number evenly: the first parts have one more where it does not divide."""
-    each, more = divmod(total, parts)
-    return tuple(each + (i < more) for i in range(parts))
-
-
 def next_number(comm: MPI.Comm, kind: str, peer: int, tag: int) -> int:
     """Count the messages of a channel, at either end.
 
@@ -109,14 +103,23 @@ def next_number(comm: MPI.Comm, kind: str, peer: int, tag: int) -> int:
     return int(counts[kind, peer, tag])
 
 
+def user_tags() -> int:
+    """Return the number of tags for messages of users; the two after them are for checks.
+
+    With Open MPI 2,147,483,646; every MPI has room for at least 32,766.
+    """
+    highest: Any = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB)
+    return int(highest) - 1
+
+
 def reversed_tag(comm: MPI.Comm, tag: int, number: int) -> int:
     """Return the tag with which the answer to a message travels in the reverse sweep.
 
     Answers to messages of one tag need not be sent in the reverse of the order in which they are
     received (requests are waited for in any order), so each has a tag of its own. Tags repeat after
-    as many messages as MPI's greatest tag leaves room for, 65,536 with Open MPI.
+    as many messages as MPI's greatest tag leaves room for, 65,535 with Open MPI.
     """
-    tags = int(MPI.COMM_WORLD.Get_attr(MPI.TAG_UB) or 32767) + 1
+    tags = user_tags()
     room = max(tags // 32768, 1)
     return (tag * room + number % room) % tags
 
