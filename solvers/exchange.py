@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..comm.channel import new_channel
 from ..variable import Array
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-#: Apart from the tags of users' own messages, which may be pending on the same communicator.
-TAG = 32_101
 
 
 class Exchange:
@@ -22,7 +20,8 @@ class Exchange:
     Parameters
     ----------
     comm : mpi4py.MPI.Comm
-        The library's duplicate of a communicator.
+        The library's duplicate of a communicator. The exchange has a channel of its own on it, so
+        it is made by all ranks together.
     length : int
         Number of entries of this rank's vector.
     send : mapping of int to array of int
@@ -44,7 +43,7 @@ class Exchange:
     def __init__(
         self, comm: MPI.Comm, length: int, send: Mapping[int, Array], receive: Mapping[int, int]
     ) -> None:
-        self.comm = comm
+        self._comm, self._tag = new_channel(comm)
         self.length = length
         self._senders = _slices({rank: receive[rank] for rank in sorted(receive)})
         self._receivers = _slices({rank: len(send[rank]) for rank in sorted(send)})
@@ -61,10 +60,11 @@ class Exchange:
         extended = np.empty(self.length + self.received)
         extended[: self.length] = x
         ghosts = extended[self.length :]
-        requests = [self.comm.Irecv(ghosts[part], rank, TAG) for rank, part in self._senders]
+        comm, tag = self._comm, self._tag
+        requests = [comm.Irecv(ghosts[part], rank, tag) for rank, part in self._senders]
         np.take(x, self._positions, out=self._buffer, mode="clip")  # "raise" would copy
         for rank, part in self._receivers:
-            requests.append(self.comm.Isend(self._buffer[part], rank, TAG))
+            requests.append(comm.Isend(self._buffer[part], rank, tag))
         MPI.Request.Waitall(requests)
         return extended
 
@@ -73,11 +73,10 @@ class Exchange:
         from mpi4py import MPI
 
         ghosts = np.ascontiguousarray(extended[self.length :])
-        requests = [
-            self.comm.Irecv(self._buffer[part], rank, TAG) for rank, part in self._receivers
-        ]
+        comm, tag = self._comm, self._tag
+        requests = [comm.Irecv(self._buffer[part], rank, tag) for rank, part in self._receivers]
         for rank, part in self._senders:
-            requests.append(self.comm.Isend(ghosts[part], rank, TAG))
+            requests.append(comm.Isend(ghosts[part], rank, tag))
         x: Array = extended[: self.length].copy()
         MPI.Request.Waitall(requests)
         for _, part in self._receivers:  # within one part no position occurs twice
@@ -120,10 +119,11 @@ def swap(comm: MPI.Comm, outgoing: Mapping[int, Array]) -> dict[int, Array]:
     }
     from mpi4py import MPI
 
-    requests = [comm.Irecv(numbers, rank, TAG) for rank, numbers in incoming.items()]
+    channel, tag = new_channel(comm)
+    requests = [channel.Irecv(numbers, rank, tag) for rank, numbers in incoming.items()]
     for rank, numbers in outgoing.items():
         if len(numbers):
-            requests.append(comm.Isend(np.ascontiguousarray(numbers, np.int64), rank, TAG))
+            requests.append(channel.Isend(np.ascontiguousarray(numbers, np.int64), rank, tag))
     MPI.Request.Waitall(requests)
     return incoming
 
