@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 from mpi4py import MPI
@@ -19,6 +20,7 @@ from numpy.typing import DTypeLike
 from ..tape import active_tape
 from ..variable import Array, Spec
 from .communication import Communication, CommunicationError, Message
+from .keeping import keep_until_complete
 from .send_recv import size_of
 from .transport import contiguous, next_number, reversed_tag
 
@@ -62,6 +64,9 @@ class Request:
             self._memory = np.empty(spec.shape, spec.dtype)
             self._pending = comm.Irecv(self._memory, peer, tag)
         self.spec = Spec.of(self._memory)
+        # Where nobody waits for it, MPI writes to or reads from the memory after this object.
+        self._dropped = finalize(self, keep_until_complete, self._pending, self._memory)
+        self._dropped.atexit = False
 
     @property
     def done(self) -> bool:
@@ -97,6 +102,7 @@ class Request:
                 f"{self.spec.shape} of {self.spec.dtype}"
             )
         memory, self._memory = self._memory, None
+        self._dropped.detach()
         return memory
 
     def __repr__(self) -> str:
@@ -126,6 +132,7 @@ class Isend(_Start):
     ----------
     dest : int
     tag : int
+        From 0 to MPI's greatest tag less two.
     comm : mpi4py.MPI.Comm, optional
         ``COMM_WORLD`` by default.
 
@@ -176,6 +183,7 @@ class Irecv(_Start):
     dtype : dtype_like
         float64 (default) or float32.
     tag : int
+        From 0 to MPI's greatest tag less two.
     comm : mpi4py.MPI.Comm, optional
         ``COMM_WORLD`` by default.
 
@@ -183,6 +191,9 @@ class Irecv(_Start):
     -----
     The output is a :class:`Request`. In the reverse sweep ``Wait`` starts to send the message's
     cotangent to ``source``, and ``Irecv`` completes that.
+
+    ``Wait`` compares the length of the message in bytes, which is all that MPI tells of it, as
+    :class:`Recv` does.
 
     Raises
     ------

@@ -36,6 +36,7 @@ class Send(Communication):
     ----------
     dest : int
     tag : int
+        From 0 to MPI's greatest tag less two.
     comm : mpi4py.MPI.Comm, optional
         ``COMM_WORLD`` by default.
 
@@ -86,6 +87,7 @@ class Recv(Communication):
     dtype : dtype_like
         float64 (default) or float32.
     tag : int
+        From 0 to MPI's greatest tag less two.
     comm : mpi4py.MPI.Comm, optional
         ``COMM_WORLD`` by default.
 
@@ -94,10 +96,15 @@ class Recv(Communication):
     There is no input. In the reverse sweep the cotangent of the output is sent to ``source``, zeros
     if there is none.
 
+    What is compared with the message on arrival is its length in bytes, which is all that MPI tells
+    of it: n values of float64 are taken for 2n of float32, and any shape for another of that many
+    values. The dtypes of both ends are compared by :func:`check_records`, and so before the first
+    reverse sweep.
+
     Raises
     ------
     CommunicationError
-        Where the message has another size.
+        Where the message has another length.
 
     Examples
     --------
@@ -149,6 +156,7 @@ class SendRecv(Communication):
     dest, source : int or None
         ``None``: nothing is sent, or zeros are received.
     tag : int
+        From 0 to MPI's greatest tag less two.
     comm : mpi4py.MPI.Comm, optional
         ``COMM_WORLD`` by default.
 

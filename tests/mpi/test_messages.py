@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,13 @@ from adjoint.comm import (
     Send,
     SendRecv,
     Wait,
+    keeping,
     rank,
     size,
 )
 from adjoint.testing import check_jvp, check_vjp, dot_test
+
+X = np.array([1.0, 2.0])
 
 
 def mine(shape: tuple[int, ...], dtype: Any = np.float64) -> Any:
@@ -185,6 +189,47 @@ def test_a_request_that_is_never_waited_for() -> None:
         Wait()(request)
     with pytest.raises(TypeError, match="Wait: got a ndarray, expected what Isend or Irecv"):
         Wait()(np.ones(2))
+
+
+@pytest.mark.parallel([2])
+@pytest.mark.parametrize("length", [100, 1000, 200_000])
+def test_the_memory_of_a_dropped_request_is_not_used_again(length: int) -> None:
+    """A message that comes after its request was dropped is written where nothing else is."""
+    world = MPI.COMM_WORLD
+
+    def drop() -> None:
+        with pytest.raises(RuntimeError, match=r"closed before these were waited for: Irecv\("):
+            with Tape():
+                Irecv(1 - rank(), length)()
+        with pytest.raises(RuntimeError, match=r"closed before these were waited for: Isend\("):
+            with Tape():
+                Isend(1 - rank(), tag=1)(np.full(length, rank() + 1.0))
+
+    drop()
+    gc.collect()
+    held = [np.size(memory) for _, memory in keeping._kept]
+    # Of the same size as what was dropped, so that it would lie where that was.
+    others = [np.full(length, 7.0) for _ in range(20)]
+    world.Barrier()
+    Send(1 - rank())(np.zeros(length))
+    # What was sent by the other rank's dropped request comes whole.
+    np.testing.assert_array_equal(Recv(1 - rank(), length, tag=1)(), 2.0 - rank())
+    world.Barrier()
+    assert all((x == 7).all() for x in others)
+    assert length in held
+
+
+@pytest.mark.parallel([1, 2])
+def test_tags_out_of_range() -> None:
+    highest = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB) - 2
+    for operator in (Send, Recv, Isend, Irecv):
+        for tag in (-1, highest + 1, 2**40, 1.5, None):
+            text = rf"{operator.__name__}: tag is {tag}, expected a number from 0 to {highest}"
+            with pytest.raises(ValueError, match=text):
+                operator(0, tag=tag)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"SendRecv: tag is -1, expected"):
+        SendRecv(0, 0, tag=-1)
+    check(SendRecv(rank(), rank(), tag=highest), X)
 
 
 @pytest.mark.parallel([2])
