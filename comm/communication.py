@@ -66,7 +66,7 @@ class Communication(Operator):
         if not isinstance(value, int | np.integer) or not 0 <= value < self.comm.size:
             raise ValueError(
                 f"{self.name}: {argument} is {value!r}, expected a rank from 0 to "
-                f"{self.comm.size - 1}"
+                f"{self.comm.size - 1} (found on rank {self.comm.rank})"
             )
         return int(value)
 
@@ -74,7 +74,8 @@ class Communication(Operator):
         """Return the tag of a message, or raise."""
         if not isinstance(value, int | np.integer) or not 0 <= value < user_tags():
             raise ValueError(
-                f"{self.name}: tag is {value!r}, expected a number from 0 to {user_tags() - 1}"
+                f"{self.name}: tag is {value!r}, expected a number from 0 to {user_tags() - 1} "
+                f"(found on rank {self.comm.rank})"
             )
         return int(value)
 

@@ -175,7 +175,8 @@ class Replay:
         """Say where a rank stands."""
         event = self.current(rank)
         if event is None:
-            return f"rank {rank} has no more records after its {len(self.tables[rank])}"
+            table = self.tables[rank]
+            return f"its last is {_who(rank, table[-1])}" if table else "it recorded no communication"
         return f"it stops at {_who(rank, event)}"
 
 

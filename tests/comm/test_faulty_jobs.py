@@ -1,0 +1,100 @@
+"""Jobs whose ranks do not fit together end soon, and say which rank and operator is at fault."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+
+import pytest
+
+from tests.jobs import ROOT, command, environment
+
+START = """
+import numpy as np
+from adjoint import Tape
+from adjoint.comm import *
+
+x = np.ones(3)
+"""
+
+#: What rank k runs, on how many ranks, and what is said on those that raise.
+JOBS = {
+    "other operators": (
+        3,
+        "(Reduce() if rank() == 1 else Bcast())(x)",
+        r"CommunicationError: (Bcast|Reduce): ranks do not match: rank 0 calls Bcast\(.*\), "
+        r"rank 1 calls Reduce\(.*\)",
+    ),
+    "other roots": (
+        3,
+        "Bcast(rank())(x)",
+        r"CommunicationError: Bcast: ranks do not match: rank 0 calls Bcast\(\('root', 0\).*, "
+        r"rank 1 calls Bcast\(\('root', 1\).*\)",
+    ),
+    "a root out of range": (
+        2,
+        "Bcast(2)(x)",
+        r"ValueError: Bcast: root is 2, expected a rank from 0 to 1 \(found on rank [01]\)",
+    ),
+    "a root out of range on one rank": (
+        3,
+        "Gather(7 if rank() == 2 else 0)(x)",
+        r"ValueError: Gather: root is 7, expected a rank from 0 to 2 \(found on rank 2\)",
+    ),
+    "an exception on one rank": (
+        3,
+        "if rank() == 1:\n    raise ArithmeticError('alone')\nAllreduce()(x)",
+        r"ArithmeticError: alone",
+    ),
+    "an unmatched Send": (
+        2,
+        "with Tape() as tape:\n"
+        "    v = tape.watch(x)\n"
+        "    if rank() == 0:\n"
+        "        Send(1, tag=4)(v)\n"
+        "    loss = Reduce()(v.sum())\n"
+        "tape.gradient(loss, [v])",
+        r"adjoint.comm.communication.CommunicationError: rank 0, record 0: Send\(dest=1, tag=4\) "
+        r"sends to rank 1 \(tag 4\), which does not receive it: its last is rank 1, "
+        r"record 1: Reduce\(root=0\)$",
+    ),
+    "a reduction that one rank leaves off its tape": (
+        3,
+        "with Tape() as tape:\n"
+        "    v = tape.watch(x)\n"
+        "    loss = Reduce()(v.sum())\n"
+        "    if rank() != 2:\n"
+        "        loss = Allreduce()(loss)\n"
+        "if rank() == 2:\n"
+        "    Allreduce()(loss.value)\n"
+        "tape.gradient(loss, [v])",
+        r"CommunicationError: rank 0, record 2: Allreduce\(\) waits for rank 2, which does not "
+        r"come: its last is rank 2, record 1: Reduce\(root=0\)$",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_faulty_job_ends_with_one_message(name: str) -> None:
+    ranks, code, message = JOBS[name]
+    start = time.monotonic()
+    found = subprocess.run(
+        command("-c", START + code, ranks=ranks),
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert found.returncode != 0
+    assert time.monotonic() - start < 10, found.stderr
+    said = {
+        line for line in found.stderr.splitlines() if re.match(r"[\w.]*(Error|Exception)", line)
+    }
+    assert said, found.stderr
+    for line in said:
+        assert re.search(message, line), found.stderr
+    # Open MPI names the rank of an exception that no other rank knows of.
+    if "rank" not in message:
+        assert "MPI_ABORT was invoked on rank 1" in found.stderr
