@@ -176,7 +176,9 @@ class Replay:
         event = self.current(rank)
         if event is None:
             table = self.tables[rank]
-            return f"its last is {_who(rank, table[-1])}" if table else "it recorded no communication"
+            return (
+                f"its last is {_who(rank, table[-1])}" if table else "it recorded no communication"
+            )
         return f"it stops at {_who(rank, event)}"
 
 
