@@ -1,8 +1,7 @@
 """The state of a run on disk: whole or not at all, and never taken for another run's.
 
 A state file is a NumPy ``.npz`` archive with the run's configuration, its first point and what its
-method remembers. It is written beside its final place, forced to the disk and moved there in one
-step, so whenever the process is killed there is either the former file or the new one. The
+method remembers. Whenever the process is killed there is either the former file or the new one. The
 archive's checksums (CRC-32 of every array) are compared on reading.
 """
 
@@ -11,11 +10,11 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from ..files import written_whole
 from ..variable import Array
 
 FORMAT = "adjoint.optimize state 1"
@@ -46,10 +45,11 @@ class StateFile:
         """Raise ``OSError`` if a file cannot be written here."""
         if os.path.isdir(self.path):
             raise IsADirectoryError(f"minimize: state file {self.path} is a directory")
+        beside = f"{self.path}.tmp"  # where it is written, too
         try:
-            with open(self._temporary, "wb"):
+            with open(beside, "wb"):
                 pass
-            os.remove(self._temporary)
+            os.remove(beside)
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -64,21 +64,12 @@ class StateFile:
         text = json.dumps(self.configuration).encode()
         members = {"configuration": np.frombuffer(text, np.uint8), "start": self.start, **arrays}
         try:
-            with open(self._temporary, "wb") as file:
-                with zipfile.ZipFile(file, "w") as archive:
-                    for name, array in members.items():
-                        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                            np.save(member, array, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(self._temporary, self.path)
-            _sync_directory(os.path.dirname(self.path))
-        except BaseException as error:
-            with suppress(OSError):
-                os.remove(self._temporary)
-            if isinstance(error, OSError):
-                raise self._unwritable(error) from error
-            raise
+            with written_whole(self.path) as file, zipfile.ZipFile(file, "w") as archive:
+                for name, array in members.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.save(member, array, allow_pickle=False)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def read(self) -> dict[str, Array] | None:
         """Return the arrays of the file, or ``None`` where there is none.
@@ -119,10 +110,6 @@ class StateFile:
             raise ValueError(
                 f"minimize: state file {self.path} has {name} {found!r}, expected {expected!r}"
             )
-
-    @property
-    def _temporary(self) -> str:
-        return f"{self.path}.tmp"
 
     def _unwritable(self, error: OSError) -> OSError:
         reason = error.strerror or str(error)
@@ -191,12 +178,3 @@ def _plain(value: Any, where: str = "") -> Any:
         f"minimize: {where} is a {type(value).__name__}, "
         "expected numbers, strings, lists and dictionaries, which a state file can hold"
     )
-
-
-def _sync_directory(path: str) -> None:
-    """Make a rename in a directory outlive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
