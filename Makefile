@@ -15,6 +15,10 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 
+# Every test run leaves a note here of the operators whose gradients it has checked.
+CHECKS = .pytest_cache/gradient_checks
+export GRADIENT_CHECKS = $(CURDIR)/$(CHECKS)
+
 MPI_TEST = timeout 420 mpiexec -n $(1) $(PY) -m mpi4py -m pytest -q -m "parallel[$(1)]" tests/mpi
 
 .PHONY: help setup invert test lint test-serial test-mpi bench-quick clean
@@ -32,6 +36,7 @@ invert: setup ## learn a diffusivity field on RANKS=2 processes; ARGS="--help" l
 	@mpiexec -n $(RANKS) $(PY) -m mpi4py examples/poisson_inversion.py --out results/poisson $(ARGS)
 
 test: lint test-serial test-mpi ## lint, types, serial tests, and MPI tests on 1, 2, 3, 4, 6 and 9 ranks
+	$(PY) -m tests.registry $(CHECKS)
 
 lint: setup
 	$(PY) -m ruff check .
@@ -39,6 +44,7 @@ lint: setup
 	$(PY) -m mypy
 
 test-serial: setup
+	rm -rf $(CHECKS)
 	timeout 420 $(PY) -m pytest -q --ignore=tests/mpi
 
 test-mpi: setup

@@ -16,11 +16,13 @@ Examples
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .operator import Operator
 from .tape import Tape
 from .variable import Array, Variable
 from .world import communicator
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 Function = Callable[..., Any]
+
+#: The checks that operators have passed in this process, alone or within a function, by class.
+passed: defaultdict[type[Operator], set[str]] = defaultdict(set)
 
 
 class Comparison(NamedTuple):
@@ -76,7 +81,10 @@ def dot_test(
     jv, jtw = program.jvp(), program.vjp()
     left = program.inner(jv, program.weights)
     right = program.inner(program.directions, jtw)
-    return _verdict("dot_test", function, "⟨Jv, w⟩", left, "⟨v, Jᵀw⟩", right, program.rtol(rtol))
+    rtol = program.rtol(rtol)
+    verdict = _verdict("dot_test", function, "⟨Jv, w⟩", left, "⟨v, Jᵀw⟩", right, rtol)
+    _note("dot_test", program.operators)
+    return verdict
 
 
 def check_jvp(
@@ -113,10 +121,12 @@ def check_jvp(
     key = [np.inf if np.isnan(p[0]) else p[0] for p in pairs]
     rank = int(np.argmax(key))
     tolerance = program.rtol(rtol, 1e-7, 1e-2) * largest
-    return _judge(
+    verdict = _judge(
         f"check_jvp of {_name(function)}", f"Jv on rank {rank}", pairs[rank][1],
         "central difference", pairs[rank][2], key[rank], tolerance,
     )  # fmt: skip
+    _note("check_jvp", program.operators)
+    return verdict
 
 
 def check_vjp(
@@ -149,7 +159,9 @@ def check_vjp(
     left = program.inner(program.directions, program.vjp())
     right = program.inner(differences, program.weights)
     tolerance = program.rtol(rtol, 1e-7, 1e-2)
-    return _verdict("check_vjp", function, "⟨v, Jᵀw⟩", left, "⟨d, w⟩", right, tolerance)
+    verdict = _verdict("check_vjp", function, "⟨v, Jᵀw⟩", left, "⟨d, w⟩", right, tolerance)
+    _note("check_vjp", program.operators)
+    return verdict
 
 
 def taylor_test(
@@ -233,6 +245,7 @@ def taylor_to_dict(
         watched = [tape.watch(p) for p in points]
         loss = misfit(*watched)
     value = float(world.bcast(float(loss), 0))
+    operators = _operators(tape)
     gradients = tape.gradient(loss, watched)
     slope = sum(float(np.vdot(g, d)) for g, d in zip(gradients, directions))
     slope = sum(world.allgather(slope))
@@ -241,11 +254,19 @@ def taylor_to_dict(
     changes = np.array([evaluate(s) for s in steps]) - value
     evaluate(0.0)  # leave any state that the misfit keeps as it was
     floor = 64 * max(float(np.finfo(p.dtype).eps) for p in points) * abs(value)
-    return {
-        "eps": steps.tolist(),
-        "R0": _remainder(np.abs(changes), floor),
-        "R1": _remainder(np.abs(changes - steps * slope), floor),
-    }
+    second = _remainder(np.abs(changes - steps * slope), floor)
+    if min(second["Rate"], default=0.0) > 1.9:
+        _note("taylor_test", operators)
+    return {"eps": steps.tolist(), "R0": _remainder(np.abs(changes), floor), "R1": second}
+
+
+def _operators(tape: Tape) -> set[type[Operator]]:
+    return {type(record.operator) for record in tape.records}
+
+
+def _note(check: str, operators: set[type[Operator]]) -> None:
+    for operator in operators:
+        passed[operator].add(check)
 
 
 def _remainder(residual: Array, floor: float) -> dict[str, list[float]]:
@@ -273,6 +294,7 @@ class _Program:
         with self.tape:
             self.sources = [self.tape.watch(p) for p in points]
             self.outputs = self._apply(self.sources)
+        self.operators = _operators(self.tape)
         self.weights = [_random(generator, y.value) for y in self.outputs]
 
     def _apply(self, active: Sequence[Any]) -> list[Variable]:

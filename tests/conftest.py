@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from mpi4py import MPI
 
+from tests.registry import leave_note
+
 # After so many seconds in which the other ranks have not reached the end of a test that failed
 # here, they are probably blocked in it, and the traceback is printed before the timeout ends all.
 PATIENCE = 5.0
@@ -44,6 +46,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 raise pytest.UsageError(
                     f"{item.nodeid} asks for {min(unknown)} ranks, but make test runs {RANKS}"
                 )
+
+
+def pytest_sessionfinish() -> None:
+    leave_note(f"{MPI.COMM_WORLD.size}-{MPI.COMM_WORLD.rank}")
 
 
 @pytest.fixture(autouse=True)
