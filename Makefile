@@ -19,9 +19,10 @@ export NUMBA_NUM_THREADS ?= 1
 CHECKS = .pytest_cache/gradient_checks
 export GRADIENT_CHECKS = $(CURDIR)/$(CHECKS)
 
-MPI_TEST = timeout 420 mpiexec -n $(1) $(PY) -m mpi4py -m pytest -q -m "parallel[$(1)]" tests/mpi
+MPI_TEST = timeout 420 mpiexec -n $(1) $(PY) -m mpi4py -m pytest -q --color=no \
+	-m "parallel[$(1)]" tests/mpi
 
-.PHONY: help setup invert test lint test-serial test-mpi bench-quick clean
+.PHONY: help setup invert test lint test-serial test-mpi clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets

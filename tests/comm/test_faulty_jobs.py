@@ -44,8 +44,11 @@ JOBS = {
     ),
     "an exception on one rank": (
         3,
-        "y = Allreduce()(x)\nif rank() == 1:\n    raise ArithmeticError('alone')\nAllreduce()(x)",
-        r"^ArithmeticError: alone$",
+        "y = Allreduce()(x)\n"
+        "if rank() == 1:\n"
+        "    raise ArithmeticError(f'rank {rank()} alone')\n"
+        "Allreduce()(x)",
+        r"^ArithmeticError: rank 1 alone$",
     ),
     "an exception on one rank in the reverse sweep": (
         3,
