@@ -1,15 +1,50 @@
-"""Distributed sparse matrices, linear solves and PDEs."""
+"""Distributed sparse matrices, linear solves and PDEs.
 
-from .diffusion import DiffusionMatrix, DirichletLoad
-from .errors import ConvergenceError
-from .krylov import Solved
-from .linear_solve import LinearSolve
-from .matvec import MatVec
-from .pattern import Pattern
-from .poisson import Poisson
-from .transpose import Transpose
+What needs PETSc or Numba is imported when it is first used, so that each works without the other.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .acoustic import AcousticWave
+    from .acquisition import ricker
+    from .diffusion import DiffusionMatrix, DirichletLoad
+    from .errors import ConvergenceError
+    from .krylov import Solved
+    from .linear_solve import LinearSolve
+    from .matvec import MatVec
+    from .pattern import Pattern
+    from .poisson import Poisson
+    from .transpose import Transpose
+
+_MODULES = {
+    "AcousticWave": "acoustic",
+    "ConvergenceError": "errors",
+    "DiffusionMatrix": "diffusion",
+    "DirichletLoad": "diffusion",
+    "LinearSolve": "linear_solve",
+    "MatVec": "matvec",
+    "Pattern": "pattern",
+    "Poisson": "poisson",
+    "Solved": "krylov",
+    "Transpose": "transpose",
+    "ricker": "acquisition",
+}
 
 __all__ = [
-    "ConvergenceError", "DiffusionMatrix", "DirichletLoad", "LinearSolve", "MatVec", "Pattern",
-    "Poisson", "Solved", "Transpose",
+    "AcousticWave", "ConvergenceError", "DiffusionMatrix", "DirichletLoad", "LinearSolve", "MatVec",
+    "Pattern", "Poisson", "Solved", "Transpose", "ricker",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -1,0 +1,255 @@
+"""The acoustic wave in two dimensions with perfectly matched layers."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..checkpoint import TimeLoop
+from ..comm import CartesianGrid
+from ..variable import Array
+from ..world import agreed
+from .acoustic_propagator import DIFFERENCES, AcousticPropagator
+from .acquisition import Points
+from .pml import Layers
+from .waves import SIDES, highest_frequency, layer_widths, spacings
+
+
+class AcousticWave(TimeLoop):
+    """``(c, wavelets) ↦ traces`` with ``∂²u/∂t² = ∇·(c²∇u) + f``.
+
+    Parameters
+    ----------
+    grid : CartesianGrid
+        Two-dimensional, without periodic axes; axis 0 is depth ``z``, downwards, axis 1 is ``x``.
+        The absorbing layers are part of it.
+    spacing : float or pair of float
+        Distance of nodes along the axes, in metres.
+    dt : float
+        Time step, in seconds.
+    steps : int
+        Number of steps, and of samples in a trace: sample ``n`` is ``u`` at ``n dt``.
+    sources : array_like, shape (sources, 2) or (shots, sources, 2)
+        Positions ``(z, x)`` in metres; a source is ``f = w(t) δ(x − x_s)``. The first form is one
+        shot.
+    receivers : array_like, shape (receivers, 2) or (shots, receivers, 2)
+        Positions ``(z, x)`` in metres.
+    wavelets : array_like, shape (steps,), (sources, steps) or (shots, sources, steps), optional
+        Source time functions of calls that give none.
+    pml_width : int
+        Nodes in an absorbing layer.
+    pml_sides : sequence of str
+        Those of ``"top"``, ``"bottom"``, ``"left"``, ``"right"`` that absorb; ``u = 0`` beyond the
+        others.
+    pml_velocity, pml_frequency : float, optional
+        About those of the waves to be absorbed, in m/s and Hz; by default half of the greatest
+        velocity for which ``dt`` is stable, and the frequency for which that is 20 nodes a
+        wavelength.
+    free_surface : bool
+        ``u = 0`` on the first row of nodes, beyond which ``u`` is continued oddly, in place of an
+        absorbing layer on top.
+    order : int
+        Of differences in space, 2 or 4.
+    dtype : dtype_like
+        Of velocities, wavelets and traces: float64 (default) or float32.
+    **loop
+        What :class:`~adjoint.checkpoint.TimeLoop` takes: how much memory the derivative may use.
+
+    Attributes
+    ----------
+    receivers : numpy.ndarray of int64
+        The receivers whose traces this rank returns: those nearest to its patch's nodes.
+    shots, steps : int
+    spacing : tuple of float
+    dt : float
+
+    Raises
+    ------
+    ValueError
+        On all ranks: bad arguments, a source or receiver off the grid or in a layer, a velocity
+        that is not positive and finite or for which ``dt`` is unstable.
+
+    Warns
+    -----
+    UserWarning
+        Where the shortest wavelength, at the frequency above which the wavelets have less than 5 %
+        of their greatest amplitude, has fewer than 5 nodes (``order=4``) or 10 (``order=2``).
+
+    Notes
+    -----
+    Inputs of a call: ``velocity`` [*grid.patch_shape] in m/s, ``wavelets`` as above, and optionally
+    ``initial`` and ``previous`` [*grid.patch_shape], the field at times 0 and −dt of all shots. The
+    output is [shot, receiver, time] with the receivers of this rank. Wavelets are the same on all
+    ranks, and each rank's cotangent is that of its own copy.
+
+    ``u`` may be a pressure in a medium of constant density, or any field with this equation; with
+    ``D`` for differences to the points between nodes, ``C`` the mean of the two nodes' ``c²``, and
+    ``P`` the interpolation to receivers,
+
+        uⁿ⁺¹ = 2uⁿ − uⁿ⁻¹ + Δt² (L uⁿ + fⁿ),   L = −Σ Dᵀ C D,   dⁿ = P uⁿ.
+
+    ``L`` is symmetric, so the adjoint field ``λ`` takes the same steps backwards in time,
+
+        λⁿ = 2λⁿ⁺¹ − λⁿ⁺² + Δt² L λⁿ⁺¹ + Pᵀ d̄ⁿ,
+        C̄ = −Δt² Σₙ (D λⁿ⁺¹)(D uⁿ),   w̄ⁿ = Δt² λⁿ⁺¹(x_s).
+
+    In a layer (see :class:`~adjoint.solvers.pml.Layers`), ``p = C (D u + ψ)`` and
+    ``L u = −Dᵀp + φ``, where ``ψ`` and ``φ`` follow ``ψ ← b ψ + a D u`` and ``φ ← b φ − a Dᵀ p``.
+    Their transpose: with ``φ̄ ← b φ̄ + λ``, ``r = λ + a φ̄``, ``μ ← b μ + C D r``,
+
+        Lᵀλ = −Dᵀ (C D r + a μ),   C̄ = −Δt² Σₙ (D r)(D uⁿ + ψⁿ).
+
+    Both fields' ghosts are exchanged in the same direction, and what depends on them is computed on
+    both sides of a boundary between patches, so a derivative needs no further messages.
+
+    The step is stable for ``dt c √(h₀⁻² + h₁⁻²) ≤ 1`` (second order) or 6/7 (fourth).
+
+    References
+    ----------
+    Levander (1988). Fourth-order finite-difference P-SV seismograms. DOI 10.1190/1.1442422
+    Pasalic, McGarry (2010). Convolutional perfectly matched layer for isotropic and anisotropic
+    acoustic wave equations. DOI 10.1190/1.3513453
+
+    Examples
+    --------
+    >>> grid = CartesianGrid((70, 80))
+    >>> wave = AcousticWave(
+    ...     grid, 10.0, 2e-3, 100, sources=[[300.0, 400.0]], receivers=[[300.0, 500.0]],
+    ...     wavelets=ricker(2e-3 * np.arange(100), 12.0))
+    >>> traces = wave(np.full(grid.patch_shape, 2000.0))
+    >>> traces.shape == (1, len(wave.receivers), 100)
+    True
+    """
+
+    def __init__(
+        self,
+        grid: CartesianGrid,
+        spacing: float | Sequence[float],
+        dt: float,
+        steps: int,
+        sources: Any,
+        receivers: Any,
+        wavelets: Any = None,
+        *,
+        pml_width: int = 20,
+        pml_sides: Sequence[str] = SIDES,
+        pml_velocity: float | None = None,
+        pml_frequency: float | None = None,
+        free_surface: bool = False,
+        order: int = 4,
+        dtype: DTypeLike = np.float64,
+        **loop: Any,
+    ) -> None:
+        with agreed(grid.comm):
+            self.dtype = np.dtype(dtype)
+            self.spacing = spacings(self.name, grid, spacing, dt, steps, self.dtype)
+            if order not in DIFFERENCES:
+                raise ValueError(f"{self.name}: order is {order}, expected 2 or 4")
+            if min(grid.patch_shape) < 4:
+                raise ValueError(
+                    f"{self.name}: a patch has shape {grid.patch_shape}, expected 4 nodes or more "
+                    "along each axis: use fewer ranks or a larger grid"
+                )
+            widths = layer_widths(self.name, grid, pml_width, pml_sides, free_surface)
+            places = np.asarray(sources, np.float64)
+            self.shots = places.shape[0] if places.ndim == 3 else 1
+            self.dt, self.steps, self.order = float(dt), int(steps), order
+            self.grid = grid
+            root = math.hypot(*(1 / h for h in self.spacing))
+            self._courant = (1.0 if order == 2 else 6 / 7) / root
+            speed = pml_velocity or self._courant / self.dt / 2
+            frequency = pml_frequency or speed / (20 * max(self.spacing))
+            points = [
+                Points(f"{self.name}: {what}", grid, self.spacing, positions, self.shots, 3, widths,
+                       dtype=self.dtype)
+                for what, positions in (("sources", sources), ("receivers", receivers))
+            ]  # fmt: skip
+            self._sources = points[0].count
+            self.receivers = points[1].owned
+            self.wavelets = None if wavelets is None else self._checked_wavelets(wavelets)
+        layers = [
+            Layers(n, pair, h, self.dt, speed, frequency)
+            for n, pair, h in zip(grid.shape, widths, self.spacing)
+        ]
+        propagator = AcousticPropagator(
+            grid, self.spacing, self.dt, self.steps, (layers[0], layers[1]), points[0], points[1],
+            order, free_surface, self.dtype,
+        )  # fmt: skip
+        super().__init__(propagator, **loop)
+
+    def __call__(
+        self, velocity: Any, wavelets: Any = None, initial: Any = None, previous: Any = None
+    ) -> Any:
+        """Return the traces; see the class."""
+        if wavelets is None:
+            if self.wavelets is None:
+                raise TypeError(f"{self.name}: no wavelets, here or in the constructor")
+            wavelets = self.wavelets
+        if initial is None and previous is None:
+            return super().__call__(velocity, wavelets)
+        rest = np.zeros(self.grid.patch_shape, self.dtype)
+        return super().__call__(
+            velocity,
+            wavelets,
+            rest if initial is None else initial,
+            rest if previous is None else previous,
+        )
+
+    def check(self, *inputs: Any) -> None:
+        velocity, wavelets = inputs[:2]
+        with agreed(self.grid.comm):
+            fields = zip(("velocity", "initial", "previous"), (velocity, *inputs[2:]))
+            for argument, field in fields:
+                self.require(argument, np.shape(field), self.grid.patch_shape)
+                self.require(argument, field.dtype, self.dtype, "dtype")
+            self.require("wavelets", np.shape(wavelets), (self.shots, self._sources, self.steps))
+            self.require("wavelets", wavelets.dtype, self.dtype, "dtype")
+            for argument, values in (("velocity", velocity), ("wavelets", wavelets)):
+                if not np.isfinite(values).all():
+                    raise ValueError(f"{self.name}: {argument} has values that are not finite")
+            if velocity.min() <= 0:
+                raise ValueError(
+                    f"{self.name}: velocity has the value {velocity.min():g} m/s, expected "
+                    "positive ones"
+                )
+        ends = np.array([velocity.max(), -velocity.min()], np.float64)
+        found = np.empty_like(ends)
+        from mpi4py import MPI
+
+        self.grid.comm.Allreduce(ends, found, MPI.MAX)
+        fastest, slowest = float(found[0]), -float(found[1])
+        longest = self._courant / fastest
+        if self.dt > longest * (1 + 1e-12):
+            raise ValueError(
+                f"{self.name}: dt is {self.dt:g} s, expected at most {longest:g} s for the "
+                f"greatest velocity {fastest:g} m/s"
+            )
+        self._warn(slowest, wavelets)
+
+    def _warn(self, slowest: float, wavelets: Array) -> None:
+        needed = 5 if self.order == 4 else 10
+        frequency = highest_frequency(wavelets, self.dt)
+        if frequency > 0 and self.grid.rank == 0:
+            nodes = slowest / frequency / max(self.spacing)
+            if nodes < needed:
+                warnings.warn(
+                    f"{self.name}: {nodes:.1f} nodes for the shortest wavelength ({slowest:g} m/s "
+                    f"at {frequency:.3g} Hz), {needed} or more are advised",
+                    stacklevel=4,
+                )
+
+    def _checked_wavelets(self, wavelets: Any) -> Array:
+        """Return wavelets as (shots, sources, steps)."""
+        given = np.asarray(wavelets, self.dtype)
+        whole = (self.shots, self._sources, self.steps)
+        if given.ndim > 3 or given.shape != whole[3 - given.ndim :]:
+            raise ValueError(
+                f"{self.name}: wavelets has shape {given.shape}, expected {whole}, {whole[1:]} or "
+                f"{whole[2:]}"
+            )
+        return np.ascontiguousarray(np.broadcast_to(given, whole))

@@ -1,0 +1,327 @@
+"""The acoustic wave's time steps, with their tangents and transposes, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..comm import CartesianGrid, HaloExchange
+from ..propagator import Propagator
+from ..variable import Array
+from .acquisition import Points
+from .pml import Layers
+
+#: Coefficients of staggered differences, by order.
+DIFFERENCES = {2: (1.0, 0.0), 4: (9 / 8, -1 / 24)}
+
+
+class Kept(NamedTuple):
+    """Levels of the field and of the layers' memory that a block of steps goes through."""
+
+    u: Array
+    psi0: Array
+    psi1: Array
+
+
+class AcousticPropagator(Propagator):
+    """Leapfrog steps of ``∂²u/∂t² = ∇·(c²∇u) + f``; see :class:`~adjoint.solvers.AcousticWave`.
+
+    Inputs are ``c``, the wavelets and, optionally, the initial state; the output is the traces.
+
+    Parameters
+    ----------
+    grid : CartesianGrid
+    spacing : tuple of float
+    dt : float
+    steps : int
+    layers : tuple of Layers
+        Of each axis.
+    sources, receivers : Points
+    order : int
+    surface : bool
+    dtype : numpy.dtype
+    """
+
+    def __init__(
+        self,
+        grid: CartesianGrid,
+        spacing: tuple[float, float],
+        dt: float,
+        steps: int,
+        layers: tuple[Layers, Layers],
+        sources: Points,
+        receivers: Points,
+        order: int,
+        surface: bool,
+        dtype: Any,
+    ) -> None:
+        import numba
+
+        from . import acoustic_kernels as kernels
+
+        self.comm, self.grid, self.steps = grid.comm, grid, steps
+        self.runs = len(sources.index)
+        self.dtype = np.dtype(dtype)
+        self._kernels = kernels
+        self._sources, self._receivers = sources, receivers
+        self._collection = receivers.collection()
+        self._scale = dt**2 / (spacing[0] * spacing[1])
+        self._dt = dt
+        ghost = kernels.GHOST
+        self._shape = grid.padded_shape(ghost)
+        self._inner = grid.interior(ghost)
+        real = self.dtype.type
+        # Fluxes are (c²ₖ + c²ₖ₊₁) times half a difference.
+        self._weights = [
+            tuple(real(c / h / 2) for c in DIFFERENCES[order])
+            + tuple(real(c / h * dt**2) for c in DIFFERENCES[order])
+            for h in spacing
+        ]
+        starts = list(zip(grid.start, grid.stop))
+        self._half = [
+            layer.halves(a, b, ghost, 2, self.dtype) for layer, (a, b) in zip(layers, starts)
+        ]
+        self._node = [layer.nodes(a, b, ghost, self.dtype) for layer, (a, b) in zip(layers, starts)]
+        top = grid.start[0] == 0
+        self._surface = bool(surface and top)
+        self._ends = (
+            top and not surface, grid.stop[0] == grid.shape[0],
+            grid.start[1] == 0, grid.stop[1] == grid.shape[1],
+        )  # fmt: skip
+        self._halo = HaloExchange(grid, ghost).buffers(1, self.dtype)
+        self._c2 = np.zeros(self._shape, self.dtype)
+        self._fields = self._new_fields()
+        self._phase = 0
+        half0 = len(self._half[0].lines)
+        columns = self._shape[1]
+        self._strip = np.zeros((half0 + len(self._node[0].lines), columns), self.dtype)
+        self._energy = np.zeros((half0, columns), self.dtype)
+        self._rows = np.zeros((numba.get_num_threads(), 12, columns), self.dtype)
+        self._parts = self._collection.new_parts(steps, self.dtype)
+        self._tangent: list[Array] | None = None
+
+    def _new_fields(self) -> list[Array]:
+        """Return two levels of the field, ψ and φ of both axes, all zero."""
+        rows, columns = self._shape
+        half, node = [len(h.lines) for h in self._half], [len(n.lines) for n in self._node]
+        shapes = [
+            (2, rows, columns), (1, half[0], columns), (1, rows, half[1]),
+            (node[0], columns), (rows, node[1]),
+        ]  # fmt: skip
+        return [np.zeros(shape, self.dtype) for shape in shapes]
+
+    # Forwards
+
+    @property
+    def state(self) -> Sequence[Array]:
+        u, psi0, psi1, phi0, phi1 = self._fields
+        return (u[self._phase], u[1 - self._phase], psi0[0], psi1[0], phi0, phi1)
+
+    def kept_bytes(self, steps: int) -> int:
+        u, psi0, psi1 = (int(field[0].nbytes) for field in self._fields[:3])
+        return (steps + 2) * u + (steps + 1) * (psi0 + psi1)
+
+    def new_kept(self, steps: int) -> Kept:
+        u, psi0, psi1 = self._fields[:3]
+        return Kept(
+            np.zeros((steps + 2, *u.shape[1:]), self.dtype),
+            np.zeros((steps + 1, *psi0.shape[1:]), self.dtype),
+            np.zeros((steps + 1, *psi1.shape[1:]), self.dtype),
+        )
+
+    def prepare(self, *inputs: Array) -> None:
+        velocity, self._wavelets = inputs[:2]
+        self._initial = inputs[2:]
+        self._velocity = velocity
+        self._square(velocity**2, self._c2)
+        self._parts[...] = 0
+
+    def _square(self, square: Array, padded: Array) -> None:
+        """Lay a coefficient at nodes into a padded array: neighbours' nodes, edges continued."""
+        padded[self._inner] = square
+        self._halo.forward([padded])
+        g = self._kernels.GHOST
+        low, high, left, right = self._ends
+        if self._surface:
+            padded[:g] = padded[2 * g : g : -1]
+        if low:
+            padded[:g] = padded[g]
+        if high:
+            padded[-g:] = padded[-g - 1]
+        if left:
+            padded[:, :g] = padded[:, g : g + 1]
+        if right:
+            padded[:, -g:] = padded[:, -g - 1 : -g]
+
+    def begin(self, run: int) -> None:
+        self._run, self._phase = run, 0
+        self._start(self._fields, self._initial)
+        self._series = self._amplitudes(self._wavelets, run)
+
+    def _start(self, fields: list[Array], initial: Sequence[Array]) -> None:
+        for field in fields:
+            field[...] = 0
+        for level, value in zip((1, 0), initial):
+            fields[0][level][self._inner] = value
+            if self._surface:
+                fields[0][level][self._kernels.GHOST] = 0
+
+    def _amplitudes(self, wavelets: Array, run: int) -> Array:
+        """Return what sources add to the field, (local sources, steps)."""
+        chosen = wavelets[run][self._sources.index[run]]
+        return np.ascontiguousarray(chosen * self.dtype.type(self._scale))
+
+    def advance(self, first: int, last: int, kept: Any = None) -> None:
+        parts = self._parts[self._collection.rows(self._run)]
+        if kept is None:
+            self._advance(first, last, self._phase, self._fields, self._fields[:3], parts,
+                          self._series)  # fmt: skip
+            self._phase = (self._phase + last - first) % 2
+            return
+        for level, value in enumerate(self.state[:2]):
+            kept.u[level] = value
+        kept.psi0[0], kept.psi1[0] = self.state[2:4]
+        self._advance(first, last, 0, self._fields, kept, parts, self._series)
+        count = last - first
+        for value, level in zip(self.state, (kept.u[count], kept.u[count + 1], kept.psi0[count],
+                                             kept.psi1[count])):  # fmt: skip
+            value[...] = level
+
+    def _advance(
+        self, first: int, last: int, phase: int, fields: Sequence[Array], levels: Sequence[Array],
+        parts: Array, series: Array,
+    ) -> None:  # fmt: skip
+        run = self._run
+        u, psi0, psi1 = levels
+        arguments = (
+            u, psi0, psi1, *fields[3:], self._c2, *self._half, *self._node, self._numbers(),
+            self._surface,
+            (self._receivers.nodes[run], self._receivers.weights[run], parts),
+            (self._sources.nodes[run], self._sources.weights[run], series),
+            self._strip, self._rows,
+        )  # fmt: skip
+        if self.grid.size == 1:
+            self._kernels.advance(first, last, phase, *arguments)
+            return
+        for n in range(first, last):
+            step = n - first + phase
+            self._halo.forward([u[(step + 1) % len(u)]])
+            self._kernels.advance(n, n + 1, step, *arguments)
+
+    def _numbers(self) -> tuple[Any, ...]:
+        (a1, a2, b1, b2), (c1, c2, d1, d2) = self._weights
+        return (a1, a2, b1, b2, c1, c2, d1, d2)
+
+    def results(self) -> tuple[Array, ...]:
+        return (self._collection.forward(self._parts),)
+
+    # Tangents
+
+    def prepare_tangent(self, tangents: Sequence[Array]) -> None:
+        velocity, self._dwavelets = tangents[:2]
+        self._dinitial = tangents[2:]
+        self._dc2 = np.zeros_like(self._c2)
+        self._square(2 * self._velocity * velocity, self._dc2)
+        self._dparts = np.zeros_like(self._parts)
+
+    def begin_tangent(self, run: int) -> None:
+        self._dfields = self._new_fields()
+        self._start(self._dfields, self._dinitial)
+        self._dseries = self._amplitudes(self._dwavelets, run)
+
+    def advance_tangent(self, first: int, last: int) -> None:
+        parts = self._dparts[self._collection.rows(self._run)]
+        for n in range(first, last):
+            phase = self._phase
+            self._advance(n, n + 1, phase, self._dfields, self._dfields[:3], parts, self._dseries)
+            self.advance(n, n + 1)
+            self._scatter(self.state[0], self._dfields[0][phase])
+
+    def _scatter(self, u: Array, new: Array) -> None:
+        """Add to ``new`` what a change of ``c²`` scatters of the field that a step began with."""
+        g = self._kernels.GHOST
+        for axis, (half, node) in enumerate(zip(self._half, self._node)):
+            w1, w2, v1, v2 = self._weights[axis]
+            lines = np.moveaxis(u, axis, 0)
+            flux = np.zeros_like(lines)
+            flux[1:-2] = w1 * (lines[2:-1] - lines[1:-2]) + w2 * (lines[3:] - lines[:-3])
+            flux[half.lines] += np.moveaxis(self._fields[1 + axis][0], axis, 0)
+            change = np.moveaxis(self._dc2, axis, 0)
+            flux[:-1] *= change[:-1] + change[1:]
+            n = len(lines) - 2 * g
+            q = [flux[g + k : g + k + n] for k in (-2, -1, 0, 1)]
+            divergence = np.zeros_like(lines)
+            divergence[g:-g] = v1 * (q[2] - q[1]) + v2 * (q[3] - q[0])
+            owned = self._inner[1 - axis]
+            target = np.moveaxis(new, axis, 0)
+            target[g:-g, owned] += divergence[g:-g, owned]
+            inside = (node.lines >= g) & (node.lines < g + n)
+            rows = node.lines[inside]
+            more = node.a[inside, None] * divergence[rows][:, owned]
+            phi = np.moveaxis(self._dfields[3 + axis], axis, 0)
+            phi[np.flatnonzero(inside)[:, None], np.arange(phi.shape[1])[owned]] += more
+            target[rows, owned] += more
+        if self._surface:
+            new[g] = 0
+
+    def result_tangents(self) -> tuple[Array, ...]:
+        return (self._collection.forward(self._dparts),)
+
+    # In reverse
+
+    def prepare_reverse(self, cotangents: Sequence[Array]) -> None:
+        self._cotangents = self._collection.adjoint(np.ascontiguousarray(cotangents[0]))
+        self._gradient = np.zeros(self._shape, self.dtype)
+        self._wavelets_bar = np.zeros(np.shape(self._wavelets), self.dtype)
+        self._initial_bar = [np.zeros(self.grid.patch_shape, self.dtype) for _ in self._initial]
+        self._lam = self._new_fields()
+
+    def begin_reverse(self, run: int) -> None:
+        self._run = run
+        self._back = 0
+        for field in self._lam:
+            field[...] = 0
+        self._series_bar = np.zeros((len(self._sources.index[run]), self.steps), self.dtype)
+
+    def reverse(self, last: int, first: int, kept: Any) -> None:
+        run = self._run
+        lam, mu0, mu1, phi0, phi1 = self._lam
+        arguments = (
+            lam, mu0[0], mu1[0], phi0, phi1, *kept,
+        )  # fmt: skip
+        more = (
+            self._c2, self._gradient, *self._half, *self._node, self._numbers(), self._surface,
+            self._ends,
+            (self._receivers.nodes[run], self._receivers.weights[run],
+             self._cotangents[self._collection.rows(run)]),
+            (self._sources.nodes[run], self._sources.weights[run], self._series_bar),
+            self._strip, self._energy, self._rows,
+        )  # fmt: skip
+        if self.grid.size == 1:
+            self._kernels.reverse(first, last, self._back, *arguments, 0, *more)
+        else:
+            for n in range(last - 1, first - 1, -1):
+                step = last - 1 - n + self._back
+                self._halo.forward([lam[(step + 1) % 2]])
+                self._kernels.reverse(n, n + 1, step, *arguments, n - first, *more)
+        self._back = (self._back + last - first) % 2
+
+    def finish_reverse(self, run: int) -> None:
+        index = self._sources.index[run]
+        np.add.at(self._wavelets_bar[run], index, self._series_bar * self.dtype.type(self._scale))
+        lam = self._lam[0]
+        levels = (lam[1 - self._back], -lam[self._back])
+        for total, level in zip(self._initial_bar, levels):
+            inner = level[self._inner].copy()
+            if self._surface:
+                inner[0] = 0
+            total += inner
+
+    def gradients(self) -> tuple[Array | None, ...]:
+        square = self._gradient[self._inner] * self.dtype.type(-2 * self._dt**2)
+        if self._surface:
+            square[0] /= 2
+        velocity = 2 * self._velocity * square
+        return (velocity, self._wavelets_bar, *self._initial_bar)

@@ -1,0 +1,273 @@
+"""Sources and receivers between the nodes of a distributed grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..comm import CartesianGrid
+from ..variable import Array
+
+#: Nodes along each axis from which a value is interpolated.
+TAPS = 4
+
+
+def ricker(times: Any, peak_frequency: float, delay: float | None = None) -> Array:
+    """Return a Ricker wavelet.
+
+    Parameters
+    ----------
+    times : array_like
+        In seconds.
+    peak_frequency : float
+        Of its spectrum, in hertz.
+    delay : float, optional
+        When it peaks, in seconds; by default ``1.2 / peak_frequency``, which starts it near zero.
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape of ``times``
+        ``(1 − 2φ²) exp(−φ²)`` with ``φ = π f (t − delay)``.
+
+    References
+    ----------
+    Ricker (1953). The form and laws of propagation of seismic wavelets. DOI 10.1190/1.1437843
+    """
+    shift = 1.2 / peak_frequency if delay is None else delay
+    phase = (np.pi * peak_frequency * (np.asarray(times, dtype=np.float64) - shift)) ** 2
+    wavelet: Array = (1 - 2 * phase) * np.exp(-phase)
+    return wavelet
+
+
+class Points:
+    """Positions on a distributed grid: interpolation from its nodes, and its transpose.
+
+    Cubic Lagrange interpolation along each axis, which is of fourth order and exact on nodes. The
+    nodes taken are all inside the grid.
+
+    Parameters
+    ----------
+    name : str
+        What messages call the points: ``"AcousticWave: receivers"``.
+    grid : CartesianGrid
+    spacing : tuple of float
+        Distance of nodes along each axis, in metres.
+    positions : array_like, shape (points, 2) or (runs, points, 2)
+        ``(z, x)`` in metres from node (0, 0); for each run, or the same for all.
+    runs : int
+    ghost : int
+        Ghost layers of the arrays that are interpolated.
+    margins : sequence of (int, int)
+        Nodes at the low and the high end of each axis in which no point may lie.
+    shift : tuple of float
+        Where the field's samples are, in cells from the nodes: 0 or ½ along each axis.
+    dtype : dtype_like
+        Of the weights.
+
+    Attributes
+    ----------
+    count : int
+        Points of a run.
+    index : list of numpy.ndarray of int64
+        For each run, the points that are interpolated from nodes of this rank's patch.
+    nodes : list of numpy.ndarray of int64, shape (n, 16)
+        For each run, the nodes of these points in the flattened padded patch.
+    weights : list of numpy.ndarray, shape (n, 16)
+        Their weights; zero for nodes of other ranks.
+    owned : numpy.ndarray of int64
+        The points whose nearest node in the first run is in this rank's patch.
+
+    Raises
+    ------
+    ValueError
+        Wrong shapes, or a point off the grid or in a margin. To be agreed by the caller.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        grid: CartesianGrid,
+        spacing: Sequence[float],
+        positions: Any,
+        runs: int,
+        ghost: int,
+        margins: Sequence[Sequence[int]],
+        shift: Sequence[float] = (0.0, 0.0),
+        dtype: DTypeLike = np.float64,
+    ) -> None:
+        places = np.asarray(positions, dtype=np.float64)
+        if places.ndim == 2:
+            places = np.broadcast_to(places, (runs, *places.shape))
+        if places.ndim != 3 or places.shape[0] != runs or places.shape[2] != 2:
+            raise ValueError(
+                f"{name} has shape {np.shape(positions)}, expected (points, 2) or ({runs}, points, "
+                "2): (z, x) in metres"
+            )
+        self.count = places.shape[1]
+        cells = places / np.asarray(spacing)
+        _inside(name, grid, spacing, cells, margins)
+        base, weights = _interpolation(grid.shape, cells - np.asarray(shift))
+        self._grid = grid
+        self._base = base
+        self.index, self.nodes, self.weights = [], [], []
+        start = np.asarray(grid.start) - ghost
+        columns = grid.patch_shape[1] + 2 * ghost
+        taps = np.arange(TAPS)
+        for run in range(runs):
+            lines = base[run][:, :, None] + taps  # (points, 2, taps)
+            mine = (lines >= np.reshape(grid.start, (2, 1))) & (
+                lines < np.reshape(grid.stop, (2, 1))
+            )
+            here = mine[:, 0, :, None] & mine[:, 1, None, :]
+            w = weights[run][:, 0, :, None] * weights[run][:, 1, None, :] * here
+            found = np.flatnonzero(here.any(axis=(1, 2)))
+            local = lines - start[:, None]
+            flat = local[:, 0, :, None] * columns + local[:, 1, None, :]
+            flat = np.where(here, flat, 0)
+            self.index.append(found)
+            self.nodes.append(np.ascontiguousarray(flat[found].reshape(-1, TAPS**2)))
+            self.weights.append(np.ascontiguousarray(w[found].reshape(-1, TAPS**2), dtype=dtype))
+        nearest = np.clip(np.rint(cells[0]), 0, np.asarray(grid.shape) - 1).astype(np.int64)
+        self._owners = _ranks_of(grid, nearest)
+        self.owned = np.flatnonzero(self._owners == grid.rank)
+
+    def collection(self) -> TraceCollection:
+        """Return the exchange that sums parts of traces at the points' owners."""
+        grid = self._grid
+        users = []
+        for base in self._base:
+            users.append((_coords_of(grid, base), _coords_of(grid, base + TAPS - 1)))
+        return TraceCollection(grid, self.owned, self._owners, self.index, users)
+
+
+class TraceCollection:
+    """Sums what ranks have of a trace at its owner, in one exchange for all runs.
+
+    A point is interpolated from nodes of up to four ranks. Each of these records its part of the
+    trace; the owner of the point returns their sum. The transpose hands the owner's cotangent to
+    all of them.
+    """
+
+    def __init__(
+        self,
+        grid: CartesianGrid,
+        owned: Array,
+        owners: Array,
+        index: list[Array],
+        users: list[tuple[Array, Array]],
+    ) -> None:
+        self.comm = grid.comm
+        self.runs = len(index)
+        self.owned = owned
+        self._rows = np.cumsum([0, *(len(i) for i in index)])
+        size, rank = grid.size, grid.rank
+        # Rows are (run, point). Of mine, in the order of the ranks that they are sent to; of those
+        # that I get, in the order of the ranks that they come from: both by run and point within.
+        points = np.concatenate([*index, np.empty(0, np.int64)]).astype(np.int64)
+        to = owners[points]
+        self._send = np.argsort(to, kind="stable")
+        self._send_counts = np.bincount(to, minlength=size)
+        slot = np.full(len(owners), -1, np.int64)
+        slot[owned] = np.arange(len(owned))
+        receive = [np.empty(0, np.int64)]
+        self._receive_counts = np.zeros(size, np.int64)
+        for other in range(size):
+            coords = np.asarray(grid.coords_of(other))
+            for run, (low, high) in enumerate(users):
+                has = ((low <= coords) & (coords <= high)).all(axis=1) & (owners == rank)
+                rows = run * len(owned) + slot[np.flatnonzero(has)]
+                receive.append(rows)
+                self._receive_counts[other] += len(rows)
+        self._receive_rows = np.concatenate(receive)
+
+    def rows(self, run: int) -> slice:
+        """Return where the parts of a run's traces stand among all of this rank's parts."""
+        return slice(self._rows[run], self._rows[run + 1])
+
+    def new_parts(self, steps: int, dtype: DTypeLike) -> Array:
+        """Return room for this rank's parts of traces, zero: (parts, steps)."""
+        return np.zeros((self._rows[-1], steps), dtype)
+
+    def forward(self, parts: Array) -> Array:
+        """Return the traces of this rank's points, (runs, owned points, steps)."""
+        steps = parts.shape[1]
+        came = np.empty((len(self._receive_rows), steps), parts.dtype)
+        self._exchange(parts[self._send], self._send_counts, came, self._receive_counts)
+        traces = np.zeros((self.runs * len(self.owned), steps), parts.dtype)
+        np.add.at(traces, self._receive_rows, came)
+        return traces.reshape(self.runs, len(self.owned), steps)
+
+    def adjoint(self, traces: Array) -> Array:
+        """Return the cotangents of this rank's parts, (parts, steps)."""
+        steps = traces.shape[2]
+        rows = traces.reshape(-1, steps)[self._receive_rows]
+        came = np.empty((len(self._send), steps), traces.dtype)
+        self._exchange(rows, self._receive_counts, came, self._send_counts)
+        parts = np.empty_like(came)
+        parts[self._send] = came
+        return parts
+
+    def _exchange(self, out: Array, out_counts: Array, into: Array, in_counts: Array) -> None:
+        if self.comm.size == 1:
+            into[...] = out
+            return
+        steps = out.shape[1]
+        out = np.ascontiguousarray(out)
+        self.comm.Alltoallv((out, out_counts * steps), (into, in_counts * steps))
+
+
+def _inside(
+    name: str,
+    grid: CartesianGrid,
+    spacing: Sequence[float],
+    cells: Array,
+    margins: Sequence[Sequence[int]],
+) -> None:
+    """Raise if a point is not finite, off the grid, or in a margin."""
+    if not np.isfinite(cells).all():
+        raise ValueError(f"{name} has positions that are not finite")
+    low = np.array([m[0] for m in margins], dtype=np.float64)
+    high = np.array([n - 1 - m[1] for n, m in zip(grid.shape, margins)], dtype=np.float64)
+    off = ((cells < 0) | (cells > np.asarray(grid.shape) - 1)).any(axis=2)
+    within = ((cells < low - 1e-9) | (cells > high + 1e-9)).any(axis=2)
+    for bad, where in ((off, "outside of the grid"), (within, "inside an absorbing layer")):
+        if bad.any():
+            run, point = (int(i) for i in np.argwhere(bad)[0])
+            place = tuple(float(c * h) for c, h in zip(cells[run, point], spacing))
+            limits = ", ".join(f"{a * h:g} to {b * h:g} m" for a, b, h in zip(low, high, spacing))
+            raise ValueError(
+                f"{name}: point {point} at (z, x) = ({place[0]:g}, {place[1]:g}) m is {where}, "
+                f"expected z and x in {limits}"
+            )
+
+
+def _interpolation(shape: tuple[int, ...], cells: Array) -> tuple[Array, Array]:
+    """Return the first of the nodes that each point takes along each axis, and all weights."""
+    last = np.asarray(shape) - TAPS
+    base = np.clip(np.floor(cells).astype(np.int64) - 1, 0, np.maximum(last, 0))
+    t = (cells - base)[..., None]
+    taps = np.arange(TAPS, dtype=np.float64)
+    weights = np.ones((*cells.shape, TAPS))
+    for k in range(TAPS):
+        for m in range(TAPS):
+            if m != k:
+                weights[..., k] *= (t[..., 0] - taps[m]) / (taps[k] - taps[m])
+    return base, weights
+
+
+def _coords_of(grid: CartesianGrid, nodes: Array) -> Array:
+    """Return the block coordinates of the ranks that own nodes, (points, 2)."""
+    coords = np.empty_like(nodes)
+    for axis in range(2):
+        edges = sorted({grid.patch(r)[0][axis] for r in range(grid.size)})
+        coords[:, axis] = np.searchsorted(edges, nodes[:, axis], side="right") - 1
+    return coords
+
+
+def _ranks_of(grid: CartesianGrid, nodes: Array) -> Array:
+    coords = _coords_of(grid, nodes)
+    ranks: Array = coords[:, 0] * grid.dims[1] + coords[:, 1]
+    return ranks
