@@ -1,0 +1,158 @@
+"""The acoustic wave on several ranks: exact transposes, and one result for all numbers of ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from adjoint import Tape, Variable
+from adjoint.comm import Allreduce, CartesianGrid, GatherField
+from adjoint.solvers import AcousticWave, ricker
+from adjoint.testing import check_jvp, check_vjp, dot_test, taylor_test
+
+pytestmark = pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest")
+
+SHAPE, SPACING, DT = (37, 41), 10.0, 2e-3
+SETTINGS: dict[str, dict[str, Any]] = {
+    "layers on all sides": {},
+    "free surface": {"free_surface": True},
+    "one layer": {"pml_sides": ("left",)},
+    "two layers, second order": {"pml_sides": ("top", "right"), "order": 2},
+    "different spacings": {"spacing": (10.0, 12.0)},
+}
+
+
+def wave_of(comm: MPI.Comm, steps: int = 40, **settings: Any) -> tuple[AcousticWave, Any, Any]:
+    """Return a wave with two shots, a velocity and wavelets."""
+    grid = CartesianGrid(SHAPE, comm)
+    sources = [[[73.0, 151.0]], [[110.0, 262.0]]]
+    receivers = [[65.0, 100.0], [85.5, 245.0], [231.0, 157.7], [180.0, 200.0]]
+    settings = {"spacing": SPACING, "pml_width": 6, **settings}
+    wave = AcousticWave(grid, dt=DT, steps=steps, sources=sources, receivers=receivers, **settings)
+    z, x = grid.coordinates(SPACING)
+    velocity = 2000 + 400 * np.sin(x / 90) * np.cos(z / 70)
+    scale = np.array([1.0, -0.5])[:, None, None]
+    wavelets = 1e3 * scale * ricker(DT * np.arange(steps), 14.0)
+    return wave, velocity, wavelets.astype(wave.dtype)
+
+
+def gathered(comm: MPI.Comm, wave: AcousticWave, traces: Any) -> Any:
+    whole = np.zeros((2, 4, traces.shape[2]))
+    for index, found in comm.allgather((wave.receivers, traces)):
+        whole[:, index] = found
+    return whole
+
+
+@pytest.mark.parallel([1, 2, 3, 4, 6])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_tangent_and_adjoint(name: str) -> None:
+    comm = MPI.COMM_WORLD
+    wave, velocity, wavelets = wave_of(comm, **SETTINGS[name])
+    random = np.random.default_rng(comm.rank)
+    initial, previous = random.standard_normal((2, *velocity.shape))
+    inputs = velocity, wavelets, initial, previous
+    dot_test(wave, *inputs, rtol=1e-12)
+    check_jvp(wave, *inputs)
+    check_vjp(wave, *inputs)
+
+
+@pytest.mark.parallel([1, 3])
+def test_taylor_rates_of_each_input() -> None:
+    comm = MPI.COMM_WORLD
+    wave, velocity, wavelets = wave_of(comm)
+    data = wave(velocity * 1.01, wavelets)
+
+    def misfit(c: Variable, w: Variable) -> Variable:
+        return Allreduce()(((wave(c, w) - data) ** 2).sum()) * 1e8
+
+    direction = 20 * np.random.default_rng(comm.rank).standard_normal(velocity.shape)
+    change = wavelets * np.random.default_rng(7).standard_normal(wavelets.shape)
+    rates = taylor_test(lambda c: misfit(c, wavelets), velocity, direction)
+    assert min(rates) >= 1.95
+    rates = taylor_test(lambda w: misfit(velocity, w), wavelets, change)
+    assert min(rates) >= 1.95
+
+
+@pytest.mark.parallel([1, 2, 3, 4, 6])
+@pytest.mark.parametrize("name", ["layers on all sides", "free surface"])
+def test_the_number_of_ranks_does_not_matter(name: str) -> None:
+    comm = MPI.COMM_WORLD
+    results = []
+    for ranks in (comm, MPI.COMM_SELF):
+        wave, velocity, wavelets = wave_of(ranks, steps=120, **SETTINGS[name])
+        with Tape() as tape:
+            c = tape.watch(velocity)
+            traces = wave(c, wavelets)
+            loss = Allreduce(ranks)((traces**2).sum())
+        (gradient,) = tape.gradient(loss, [c])
+        whole = GatherField(wave.grid)(gradient)
+        results.append((gathered(ranks, wave, traces.value), comm.bcast(whole)))
+    for found, expected in zip(*results):
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
+@pytest.mark.parallel([2, 3])
+def test_single_precision() -> None:
+    comm = MPI.COMM_WORLD
+    wave, velocity, wavelets = wave_of(comm, dtype=np.float32)
+    exact, _, series = wave_of(comm)
+    found = wave(velocity.astype(np.float32), wavelets)
+    assert found.dtype == np.float32
+    expected = exact(velocity, series)
+    scale = comm.allreduce(np.abs(expected).max(initial=0), MPI.MAX)
+    assert np.abs(found - expected).max(initial=0) < 1e-4 * scale
+    dot_test(wave, velocity.astype(np.float32), wavelets)
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"dt": 4e-3},
+            r"dt is 0.004 s, expected at most 0.00303\d* s for the greatest velocity 2000 m/s",
+        ),
+        ({"value": np.nan}, "velocity has values that are not finite"),
+        ({"value": -1.0}, "velocity has the value -1 m/s, expected positive"),
+        ({"value": 0.0}, "velocity has the value 0 m/s, expected positive"),
+        ({"sources": [[20.0, 200.0]]}, r"sources: point 0 at .* is inside an absorbing layer"),
+        ({"receivers": [[200.0, 500.0]]}, r"receivers: point 0 at .* is outside of the grid"),
+        ({"receivers": [[200.0, np.nan]]}, "receivers has positions that are not finite"),
+        ({"receivers": [200.0, 200.0]}, r"receivers has shape \(2,\), expected \(points, 2\)"),
+        ({"order": 3}, "order is 3, expected 2 or 4"),
+        ({"pml_width": 19}, r"layers of \(19, 19\) nodes leave none of the 37 along axis 0"),
+        ({"pml_sides": ("up",)}, "pml_sides has 'up', expected of top, bottom, left, right"),
+        ({"wavelets": np.zeros(7)}, r"wavelets has shape \(7,\), expected \(1, 1, 20\)"),
+        ({"spacing": 0.0}, "spacing is 0.0, expected a positive number or two"),
+        ({"shape": (3, 3)}, "velocity has shape"),
+    ],
+)
+def test_bad_input_is_one_error_on_all_ranks(change: dict[str, Any], message: str) -> None:
+    comm = MPI.COMM_WORLD
+    grid = CartesianGrid(SHAPE, comm)
+    last = comm.rank == comm.size - 1
+    velocity = np.full(change.pop("shape", grid.patch_shape), 2000.0)
+    if "value" in change and last:
+        velocity[1, 1] = change["value"]
+    change.pop("value", None)
+    settings: dict[str, Any] = {
+        "spacing": SPACING, "dt": DT, "steps": 20, "sources": [[100.0, 200.0]],
+        "receivers": [[200.0, 200.0]], "wavelets": np.zeros(20), "pml_width": 6, **change,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=f"AcousticWave: .*{message}"):
+        AcousticWave(grid, **settings)(velocity)
+
+
+@pytest.mark.parallel([1, 2])
+def test_too_few_nodes_per_wavelength_are_a_warning() -> None:
+    comm = MPI.COMM_WORLD
+    wave, velocity, wavelets = wave_of(comm, steps=100)
+    if comm.rank == 0:
+        with pytest.warns(UserWarning, match=r"AcousticWave: 3\.\d nodes for the shortest"):
+            wave(velocity, wavelets)
+    else:
+        wave(velocity, wavelets)
