@@ -114,7 +114,7 @@ def test_single_precision() -> None:
     [
         (
             {"dt": 4e-3},
-            r"dt is 0.004 s, expected at most 0.00303\d* s for the greatest velocity 2000 m/s",
+            r"dt is 0.004 s, expected at most 0.00303\d* s for .* 2000 m/s",
         ),
         ({"value": np.nan}, "velocity has values that are not finite"),
         ({"value": -1.0}, "velocity has the value -1 m/s, expected positive"),
@@ -150,7 +150,8 @@ def test_bad_input_is_one_error_on_all_ranks(change: dict[str, Any], message: st
 @pytest.mark.parallel([1, 2])
 def test_too_few_nodes_per_wavelength_are_a_warning() -> None:
     comm = MPI.COMM_WORLD
-    wave, velocity, wavelets = wave_of(comm, steps=100)
+    wave, velocity, _ = wave_of(comm, steps=100)
+    wavelets = np.broadcast_to(ricker(DT * np.arange(100), 20.0), (2, 1, 100))
     if comm.rank == 0:
         with pytest.warns(UserWarning, match=r"AcousticWave: 3\.\d nodes for the shortest"):
             wave(velocity, wavelets)
