@@ -43,11 +43,11 @@ class Propagator(ABC):
     ``n`` (a strain rate, a Laplacian, rarely all of ``s_n``) is called *kept*.
 
     The order of calls is: ``prepare``; for each run ``begin`` and ``advance`` over all steps;
-    ``results``. In reverse: ``prepare``, ``prepare_reverse``; for each run ``begin_reverse``, then
-    ``reverse`` over all steps with ``advance`` in between where steps are taken again (from a state
-    that was loaded into ``state``), ``finish_reverse``; ``gradients``. Tangents: ``prepare``,
-    ``prepare_tangent``; for each run ``begin``, ``begin_tangent``, and ``advance_tangent`` over all
-    steps; ``result_tangents``.
+    ``results``. In reverse: ``prepare``, ``prepare_reverse``; for each run, in any order,
+    ``begin``, ``begin_reverse``, then ``reverse`` over all steps with ``advance`` in between where
+    steps are taken again (from a state that was loaded into ``state``), ``finish_reverse``;
+    ``gradients``. Tangents: ``prepare``, ``prepare_tangent``; for each run ``begin``,
+    ``begin_tangent``, and ``advance_tangent`` over all steps; ``result_tangents``.
     """
 
     comm: MPI.Comm
@@ -64,8 +64,8 @@ class Propagator(ABC):
         """
 
     @abstractmethod
-    def new_kept(self, steps: int) -> Any:
-        """Return memory for what ``reverse`` needs of so many steps; ``kept_bytes`` large."""
+    def new_kept(self, steps: int) -> Sequence[Array]:
+        """Return arrays for what ``reverse`` needs of so many steps; ``kept_bytes`` large."""
 
     @abstractmethod
     def kept_bytes(self, steps: int) -> int:
