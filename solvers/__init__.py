@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .acoustic import AcousticWave
     from .acquisition import ricker
     from .diffusion import DiffusionMatrix, DirichletLoad
+    from .elastic import ElasticWave, Lame
     from .errors import ConvergenceError
     from .krylov import Solved
     from .linear_solve import LinearSolve
@@ -25,6 +26,8 @@ _MODULES = {
     "ConvergenceError": "errors",
     "DiffusionMatrix": "diffusion",
     "DirichletLoad": "diffusion",
+    "ElasticWave": "elastic",
+    "Lame": "elastic",
     "LinearSolve": "linear_solve",
     "MatVec": "matvec",
     "Pattern": "pattern",
@@ -35,8 +38,8 @@ _MODULES = {
 }
 
 __all__ = [
-    "AcousticWave", "ConvergenceError", "DiffusionMatrix", "DirichletLoad", "LinearSolve", "MatVec",
-    "Pattern", "Poisson", "Solved", "Transpose", "ricker",
+    "AcousticWave", "ConvergenceError", "DiffusionMatrix", "DirichletLoad", "ElasticWave", "Lame",
+    "LinearSolve", "MatVec", "Pattern", "Poisson", "Solved", "Transpose", "ricker",
 ]  # fmt: skip
 
 

@@ -1,0 +1,483 @@
+"""The elastic wave's time steps, with their tangents and transposes, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..comm import CartesianGrid, HaloExchange
+from ..propagator import Propagator
+from ..variable import Array
+from .acquisition import Points, TraceCollection
+from .pml import Layers
+
+#: Where the fields' samples are, in cells from the nodes.
+SHIFTS = {"v0": (0.5, 0.0), "v1": (0.0, 0.5), "s00": (0.0, 0.0), "s11": (0.0, 0.0),
+          "s01": (0.5, 0.5)}  # fmt: skip
+_NEAR, _FAR = 9 / 8, -1 / 24
+
+
+class Kept(NamedTuple):
+    """Levels of the velocities, and of the layers' memory of strain rates, through a block."""
+
+    v0: Array
+    v1: Array
+    q00: Array
+    q01: Array
+    q10: Array
+    q11: Array
+
+
+class ElasticPropagator(Propagator):
+    """Steps of velocity and stress on a staggered grid; see :class:`~adjoint.solvers.ElasticWave`.
+
+    Inputs are ``λ``, ``µ``, ``ρ``, the mechanisms and the wavelets; outputs are the traces of the
+    fields that are recorded.
+
+    Parameters
+    ----------
+    grid : CartesianGrid
+    spacing : tuple of float
+    dt : float
+    steps : int
+    layers : tuple of Layers
+        Of each axis.
+    sources, receivers : dict of Points
+        By field, for all five fields.
+    fields : tuple of str
+        Those that are recorded.
+    surface : bool
+    dtype : numpy.dtype
+    """
+
+    def __init__(
+        self,
+        grid: CartesianGrid,
+        spacing: tuple[float, float],
+        dt: float,
+        steps: int,
+        layers: tuple[Layers, Layers],
+        sources: dict[str, Points],
+        receivers: dict[str, Points],
+        fields: tuple[str, ...],
+        surface: bool,
+        dtype: Any,
+    ) -> None:
+        import numba
+
+        from . import elastic_kernels as kernels
+
+        self.comm, self.grid, self.steps = grid.comm, grid, steps
+        self.runs = len(sources["v0"].index)
+        self.dtype = np.dtype(dtype)
+        self._kernels, self._dt = kernels, dt
+        self._sources, self._receivers = sources, receivers
+        self._collections: dict[str, TraceCollection] = {
+            name: receivers[name].collection() for name in fields
+        }
+        ghost = kernels.GHOST
+        self._shape, self._inner = grid.padded_shape(ghost), grid.interior(ghost)
+        area = spacing[0] * spacing[1]
+        # Forces are multiplied by dt/ρ where they act; moments are taken from the stress.
+        self._scales = np.array([1 / area, 1 / area, *(-dt / area,) * 3]).astype(self.dtype)
+        top = grid.start[0] == 0
+        self._surface = bool(surface and top)
+        ends = list(zip(grid.start, grid.stop))
+        half = [layer.halves(a, b, ghost, 1, self.dtype) for layer, (a, b) in zip(layers, ends)]
+        node = [layer.nodes(a, b, ghost, self.dtype) for layer, (a, b) in zip(layers, ends)]
+        real = self.dtype.type
+        weights = tuple(real(c / h) for h in spacing for c in (_NEAR, _FAR))
+        self._geometry = (*half, *node, weights, self._surface)
+        self._half, self._node, self._weights = half, node, weights
+        self._outside = (
+            top and not surface, grid.stop[0] == grid.shape[0],
+            grid.start[1] == 0, grid.stop[1] == grid.shape[1],
+        )  # fmt: skip
+        halo = HaloExchange(grid, ghost)
+        self._halo_v, self._halo_s = halo.buffers(2, self.dtype), halo.buffers(3, self.dtype)
+        self._halo_model = HaloExchange(grid, ghost, corners=True).buffers(2, self.dtype)
+        self._fields = self._new_fields()
+        columns = self._shape[1]
+        self._rows = np.zeros((numba.get_num_threads(), 6, columns), self.dtype)
+        self._rows[:, 5] = 1
+        # One row more than lines: it stays zero, for lines outside of the layers.
+        self._z = tuple(
+            np.zeros((len(strip.lines) + 1, columns), self.dtype)
+            for strip in (node[0], half[0], half[0], node[0])
+        )
+        self._parts = self._new_parts()
+        # A free surface halves the cells of whole rows: the transposes take them as half as heavy.
+        self._light = {name: self._surface and SHIFTS[name][0] == 0 for name in SHIFTS}
+
+    def _new_parts(self) -> dict[str, Array]:
+        return {name: c.new_parts(self.steps, self.dtype) for name, c in self._collections.items()}
+
+    def _new_fields(self) -> tuple[Array, ...]:
+        """Return v0, v1, the stresses, and the layers' memories, all zero."""
+        rows, columns = self._shape
+        half, node = [len(h.lines) for h in self._half], [len(n.lines) for n in self._node]
+        p = [(half[0], columns), (rows, node[1]), (node[0], columns), (rows, half[1])]
+        q = [(node[0], columns), (rows, half[1]), (half[0], columns), (rows, node[1])]
+        shapes = [(rows, columns)] * 5 + p + q
+        return tuple(np.zeros(shape, self.dtype) for shape in shapes)
+
+    # Forwards
+
+    @property
+    def state(self) -> Sequence[Array]:
+        return self._fields
+
+    def kept_bytes(self, steps: int) -> int:
+        fields = (*self._fields[:2], *self._fields[9:])
+        return (steps + 1) * sum(int(field.nbytes) for field in fields)
+
+    def new_kept(self, steps: int) -> Kept:
+        fields = (*self._fields[:2], *self._fields[9:])
+        return Kept(*(np.zeros((steps + 1, *field.shape), self.dtype) for field in fields))
+
+    def prepare(self, *inputs: Array) -> None:
+        lam, mu, rho, self._mechanisms, self._wavelets = inputs
+        self._model = self._padded(lam, mu, rho)
+        self._b, self._c = self._coefficients(*self._model)
+        for parts in self._parts.values():
+            parts[...] = 0
+
+    def _padded(self, lam: Array, mu: Array, rho: Array) -> tuple[Array, Array, Array]:
+        """Return λ (as it is), and µ and ρ with their neighbours' nodes and edges continued."""
+        padded = [np.zeros(self._shape, self.dtype) for _ in range(2)]
+        for whole, own in zip(padded, (mu, rho)):
+            whole[self._inner] = own
+        self._halo_model.forward(padded)
+        g = self._kernels.GHOST
+        low, high, left, right = self._outside
+        for whole in padded:
+            if low or self._surface:
+                whole[:g] = whole[g]
+            if high:
+                whole[-g:] = whole[-g - 1]
+            if left:
+                whole[:, :g] = whole[:, g : g + 1]
+            if right:
+                whole[:, -g:] = whole[:, -g - 1 : -g]
+        return lam, padded[0], padded[1]
+
+    def _coefficients(
+        self, lam: Array, mu: Array, rho: Array
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """Return dt/ρ where velocities are, and λ dt, µ dt at nodes, µ dt where shear stress is."""
+        x, y = self._inner
+        down, right = (_shifted(self._inner, *s) for s in ((1, 0), (0, 1)))
+        real = self.dtype.type
+        fields = [np.zeros(self._shape, self.dtype) for _ in range(5)]
+        b0, b1, la, m, mm = fields
+        b0[x, y] = real(2 * self._dt) / (rho[x, y] + rho[down])
+        b1[x, y] = real(2 * self._dt) / (rho[x, y] + rho[right])
+        la[x, y], m[x, y] = lam * real(self._dt), mu[x, y] * real(self._dt)
+        mm[x, y] = real(4 * self._dt) / sum(1 / mu[_shifted(self._inner, *s)] for s in _CORNERS)
+        if self._surface:
+            row = x.start
+            a, b = lam[0], mu[row, y]
+            m[row, y] = real(2 * self._dt) * b * (a + b) / (a + 2 * b)
+            la[row] = 0
+        return (b0, b1), (la, m, mm)
+
+    def begin(self, run: int) -> None:
+        self._run = run
+        for field in self._fields:
+            field[...] = 0
+        amplitudes = self._amplitudes(self._mechanisms[run], self._wavelets[run])
+        self._source_points = self._source_arguments(run, amplitudes)
+        self._receiver_points = self._receiver_arguments(run, self._parts)
+
+    def _amplitudes(self, mechanisms: Array, wavelets: Array) -> list[Array]:
+        """Return for each field what the sources give it, (sources, steps)."""
+        columns = (mechanisms * self._scales).T
+        return [column[:, None] * wavelets for column in columns]
+
+    def _source_arguments(self, run: int, series: Sequence[Array]) -> tuple[Any, ...]:
+        found = []
+        for points, values in zip(self._sources.values(), series):
+            mine = np.ascontiguousarray(values[points.index[run]])
+            found.append((points.nodes[run], points.weights[run], mine))
+        return tuple(found)
+
+    def _receiver_arguments(
+        self, run: int, parts: dict[str, Array], factor: float = 1.0
+    ) -> tuple[Any, ...]:
+        """Return what kernels take for receivers; row weights of a surface times a factor."""
+        found = []
+        for name, points in self._receivers.items():
+            if name in parts:
+                rows = parts[name][self._collections[name].rows(run)]
+                weights = self._weighted(name, points.nodes[run], points.weights[run], factor)
+                found.append((points.nodes[run], weights, rows))
+            else:
+                found.append((points.nodes[run][:0], points.weights[run][:0],
+                              np.zeros((0, self.steps), self.dtype)))  # fmt: skip
+        return tuple(found)
+
+    def _weighted(self, name: str, nodes: Array, weights: Array, factor: float) -> Array:
+        if not self._light[name] or factor == 1:
+            return weights
+        first = nodes // self._shape[1] == self._kernels.GHOST
+        return np.where(first, weights * self.dtype.type(factor), weights)
+
+    def advance(self, first: int, last: int, kept: Any = None) -> None:
+        fields = self._fields
+        if kept is None:
+            v0, v1, *q = (field[None] for field in (*fields[:2], *fields[9:]))
+        else:
+            v0, v1, *q = kept
+            for levels, field in zip(kept, (*fields[:2], *fields[9:])):
+                levels[0] = field
+        self._advance(first, last, v0, v1, fields[2:5], fields[5:9], tuple(q),
+                      self._source_points, self._receiver_points)  # fmt: skip
+        if kept is not None:
+            for levels, field in zip(kept, (*fields[:2], *fields[9:])):
+                field[...] = levels[last - first]
+
+    def _advance(
+        self, first: int, last: int, v0: Array, v1: Array, s: Sequence[Array], p: Sequence[Array],
+        q: tuple[Array, ...], sources: Any, receivers: Any,
+    ) -> None:  # fmt: skip
+        kernels, s, p = self._kernels, tuple(s), tuple(p)
+        if self.grid.size == 1:
+            kernels.advance(first, last, v0, v1, s, self._b, self._c, p, q, self._geometry,
+                            sources, receivers, self._rows)  # fmt: skip
+            return
+        levels = len(v0)
+        for n in range(first, last):
+            k, m = (n - first) % levels, (n - first + 1) % levels
+            now, then = (v0[m], v1[m]), (v0[k], v1[k])
+            self._halo_s.forward(s)
+            kernels.step_velocities(n, now, then, s, self._b, p, self._geometry, levels > 1,
+                                    sources, self._rows)  # fmt: skip
+            self._halo_v.forward(now)
+            kernels.step_stresses(
+                n, s, now, self._c, tuple(x[m] for x in q), tuple(x[k] for x in q),
+                self._geometry, levels > 1, sources, self._rows,
+            )  # fmt: skip
+            kernels.record(n, now, s, receivers)
+
+    def results(self) -> tuple[Array, ...]:
+        return tuple(c.forward(self._parts[name]) for name, c in self._collections.items())
+
+    # Tangents
+
+    def prepare_tangent(self, tangents: Sequence[Array]) -> None:
+        dlam, dmu, drho, self._dmechanisms, self._dwavelets = tangents
+        lam, mu, rho = self._model
+        dlam, dmu, drho = self._padded(dlam, dmu, drho)
+        x, y = self._inner
+        dt = self._dt
+        self._dparts = self._new_parts()
+        # Of the logarithm of dt/ρ, and of the moduli.
+        self._db = [
+            -(drho[x, y] + drho[_shifted(self._inner, *s)])
+            / (rho[x, y] + rho[_shifted(self._inner, *s)])
+            for s in ((1, 0), (0, 1))
+        ]
+        corners = [_shifted(self._inner, *s) for s in _CORNERS]
+        change = sum(dmu[corner] / mu[corner] ** 2 for corner in corners)
+        dmm = self._c[2][x, y] ** 2 / (4 * dt) * change
+        dla, dm = dlam * dt, dmu[x, y] * dt
+        if self._surface:
+            a, b = _plane_modulus(lam[0], mu[x.start, y])
+            dm[0] = dt / 2 * (a * dlam[0] + b * dmu[x.start, y])
+            dla[0] = 0
+        self._dc = dla, dm, dmm
+
+    def begin_tangent(self, run: int) -> None:
+        self._dfields = self._new_fields()
+        series = [
+            a + b
+            for a, b in zip(
+                self._amplitudes(self._dmechanisms[run], self._wavelets[run]),
+                self._amplitudes(self._mechanisms[run], self._dwavelets[run]),
+            )
+        ]
+        self._dsource_points = self._source_arguments(run, series)
+        self._dreceiver_points = self._receiver_arguments(run, self._dparts)
+
+    def advance_tangent(self, first: int, last: int) -> None:
+        kernels, inner = self._kernels, self._inner
+        v, s, p, q = _groups(self._fields)
+        dv, ds, dp, dq = _groups(self._dfields)
+        common = (self._geometry, False)
+        for n in range(first, last):
+            before = [field[inner].copy() for field in v]
+            for fields, stresses, memory, sources in (
+                (v, s, p, self._source_points), (dv, ds, dp, self._dsource_points),
+            ):  # fmt: skip
+                self._halo_s.forward(stresses)
+                kernels.step_velocities(n, fields, fields, stresses, self._b, memory, *common,
+                                        sources, self._rows)  # fmt: skip
+            for field, now, old, change in zip(dv, v, before, self._db):
+                field[inner] += change * (now[inner] - old)
+            for fields, stresses, memory, sources in (
+                (v, s, q, self._source_points), (dv, ds, dq, self._dsource_points),
+            ):  # fmt: skip
+                self._halo_v.forward(fields)
+                kernels.step_stresses(n, stresses, fields, self._c, memory, memory, *common,
+                                      sources, self._rows)  # fmt: skip
+            e, f, g = self._strain_rates(v, q)
+            dla, dm, dmm = self._dc
+            ds[0][inner] += dla * (e + f) + 2 * dm * e
+            ds[1][inner] += dla * (e + f) + 2 * dm * f
+            ds[2][inner] += dmm * g
+            kernels.record(n, v, s, self._receiver_points)
+            kernels.record(n, dv, ds, self._dreceiver_points)
+
+    def _strain_rates(self, v: Sequence[Array], q: Sequence[Array]) -> tuple[Array, Array, Array]:
+        """Return ε₀₀, ε₁₁ and 2 ε₀₁ at the owned nodes, with the layers' part."""
+        w01, w02, w11, w12 = self._weights
+
+        def difference(u: Array, axis: int, half: int) -> Array:
+            shifts = []
+            for k in range(half - 2, half + 2):
+                move = (k, 0) if axis == 0 else (0, k)
+                shifts.append(u[_shifted(self._inner, *move)])
+            near, far = (w01, w02) if axis == 0 else (w11, w12)
+            result: Array = near * (shifts[2] - shifts[1]) + far * (shifts[3] - shifts[0])
+            return result
+
+        g = self._kernels.GHOST
+        rates = [difference(v[0], 0, 0), difference(v[1], 1, 0),
+                 difference(v[1], 0, 1) + difference(v[0], 1, 1)]  # fmt: skip
+        for rate, memory, strip, axis in (
+            (rates[0], q[0], self._node[0], 0), (rates[1], q[3], self._node[1], 1),
+            (rates[2], q[2], self._half[0], 0), (rates[2], q[1], self._half[1], 1),
+        ):  # fmt: skip
+            lines = strip.lines - g
+            own = (lines >= 0) & (lines < rate.shape[axis])
+            if axis == 0:
+                rate[lines[own]] += memory[own][:, g:-g]
+            else:
+                rate[:, lines[own]] += memory[g:-g][:, own]
+        if self._surface:
+            rates[0][0] = 0
+        return rates[0], rates[1], rates[2]
+
+    def result_tangents(self) -> tuple[Array, ...]:
+        return tuple(c.forward(self._dparts[name]) for name, c in self._collections.items())
+
+    # In reverse
+
+    def prepare_reverse(self, cotangents: Sequence[Array]) -> None:
+        self._cotangents = {
+            name: c.adjoint(np.ascontiguousarray(bar))
+            for (name, c), bar in zip(self._collections.items(), cotangents)
+        }
+        self._sums = tuple(np.zeros(self._shape, self.dtype) for _ in range(5))
+        self._mechanisms_bar = np.zeros(self._mechanisms.shape, self.dtype)
+        self._wavelets_bar = np.zeros(self._wavelets.shape, self.dtype)
+        self._adjoint = self._new_fields()
+
+    def begin_reverse(self, run: int) -> None:
+        self._run = run
+        for field in (*self._adjoint, *self._z):
+            field[...] = 0
+        self._adjoint_receivers = self._receiver_arguments(run, self._cotangents, 2.0)
+        self._adjoint_sources = tuple(
+            (points.nodes[run], self._weighted(name, points.nodes[run], points.weights[run], 0.5),
+             np.zeros((len(points.index[run]), self.steps), self.dtype))
+            for name, points in self._sources.items()
+        )  # fmt: skip
+
+    def reverse(self, last: int, first: int, kept: Any) -> None:
+        kernels, b, c = self._kernels, self._b, self._c
+        v, s, p, q = _groups(self._adjoint)
+        u0, u1, *memory = kept
+        if self.grid.size == 1:
+            kernels.reverse(first, last, v, s, b, c, u0, u1, tuple(memory), self._sums, p, q,
+                            self._z, self._geometry, self._adjoint_sources,
+                            self._adjoint_receivers, self._rows)  # fmt: skip
+            return
+        for n in range(last - 1, first - 1, -1):
+            k = n - first
+            kernels.receive_adjoint(n, v, s, b, c, self._adjoint_receivers)
+            self._halo_s.forward(s)
+            kernels.step_adjoint_velocities(
+                n, v, s, b, c, (u0[k + 1], u1[k + 1]), (u0[k], u1[k]),
+                tuple(x[k + 1] for x in memory), self._sums, q, self._z, self._geometry,
+                self._adjoint_sources, self._rows,
+            )  # fmt: skip
+            self._halo_v.forward(v)
+            kernels.step_adjoint_stresses(s, v, c, p, self._z, self._geometry, self._rows)
+
+    def finish_reverse(self, run: int) -> None:
+        mechanisms, wavelets = self._mechanisms[run], self._wavelets[run]
+        signs = (-1, -1, 1, 1, 1)  # the scaled adjoint velocities have the opposite sign
+        for field, (points, (_, _, series)) in enumerate(
+            zip(self._sources.values(), self._adjoint_sources)
+        ):
+            index = points.index[run]
+            bar = series * (signs[field] * self._scales[field])
+            np.add.at(self._mechanisms_bar[run, :, field], index, np.sum(bar * wavelets[index], 1))
+            np.add.at(self._wavelets_bar[run], index, bar * mechanisms[index, field, None])
+
+    def gradients(self) -> tuple[Array | None, ...]:
+        lam, mu, _ = self._model
+        x, y = self._inner
+        dt, sums = self._dt, [total[self._inner] for total in self._sums]
+        if self._surface:
+            for total, name in zip(sums, ("s00", "s11", "s01", "v0", "v1")):
+                if SHIFTS[name][0] == 0:
+                    total[0] /= 2
+        own, m = mu[x, y], self._c[1][x, y]
+        bulk = sums[0] / (2 * (lam + own))
+        lam_bar, mu_bar = bulk.copy(), bulk + sums[1] / (2 * own)
+        if self._surface:
+            a, b = _plane_modulus(lam[0], own[0])
+            modulus_bar = sums[0][0] / (2 * m[0]) * dt
+            lam_bar[0], mu_bar[0] = modulus_bar * a, modulus_bar * b
+        mu_padded, rho_padded = (np.zeros(self._shape, self.dtype) for _ in range(2))
+        mu_padded[x, y] += mu_bar
+        shear = sums[2] * self._c[2][x, y] / (4 * dt)
+        for corner in _CORNERS:
+            at = _shifted(self._inner, *corner)
+            mu_padded[at] += shear / mu[at] ** 2
+        # With b = 2 dt / (ρ + ρ') and V = −b v̄, ρ̄ = ρ̄' = Σ V Δv / (2 dt).
+        for total, move in zip(sums[3:], ((1, 0), (0, 1))):
+            part = total / (2 * dt)
+            rho_padded[x, y] += part
+            rho_padded[_shifted(self._inner, *move)] += part
+        self._fold((mu_padded, rho_padded))
+        return (lam_bar, mu_padded[x, y].copy(), rho_padded[x, y].copy(), self._mechanisms_bar,
+                self._wavelets_bar)  # fmt: skip
+
+    def _fold(self, padded: Sequence[Array]) -> None:
+        """The transpose of ``_padded``: bring ghosts' parts to their owners."""
+        g = self._kernels.GHOST
+        low, high, left, right = self._outside
+        for whole in padded:
+            for present, axis, near, far in (
+                (right, 1, slice(-g, None), -g - 1), (left, 1, slice(0, g), g),
+                (high, 0, slice(-g, None), -g - 1), (low or self._surface, 0, slice(0, g), g),
+            ):  # fmt: skip
+                if present:
+                    lines = np.moveaxis(whole, axis, 0)
+                    lines[far] += lines[near].sum(axis=0)
+                    lines[near] = 0
+        self._halo_model.adjoint(padded)
+
+
+_CORNERS = ((0, 0), (1, 0), (0, 1), (1, 1))
+
+
+def _shifted(inner: tuple[slice, ...], down: int, right: int) -> tuple[slice, slice]:
+    x, y = inner
+    return slice(x.start + down, x.stop + down), slice(y.start + right, y.stop + right)
+
+
+def _groups(fields: Sequence[Array]) -> tuple[Any, Any, Any, Any]:
+    """Return velocities, stresses, and the layers' memories of both."""
+    return tuple(fields[:2]), tuple(fields[2:5]), tuple(fields[5:9]), tuple(fields[9:])
+
+
+def _plane_modulus(lam: Array, mu: Array) -> tuple[Array, Array]:
+    """Return the derivatives of ``4 µ (λ + µ) / (λ + 2 µ)`` with respect to λ and µ."""
+    total = lam + 2 * mu
+    return 4 * mu**2 / total**2, 4 * (lam**2 + 2 * lam * mu + 2 * mu**2) / total**2

@@ -1,0 +1,159 @@
+"""The elastic wave on several ranks: exact transposes, and one result for all numbers of ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from adjoint import Tape, Variable
+from adjoint.comm import Allreduce, CartesianGrid, GatherField
+from adjoint.solvers import ElasticWave, Lame, ricker
+from adjoint.testing import check_jvp, check_vjp, dot_test, taylor_test
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:ElasticWave. .* nodes for the shortest"),
+    pytest.mark.timeout(300),  # the first test may have to wait for the compiler
+]
+
+SHAPE, SPACING, DT = (37, 41), 10.0, 1.5e-3
+FIELDS = ("v0", "v1", "s00", "s11", "s01")
+UNITS = np.array([100.0, 50.0, 1e5, 3e4, 4e4])
+SETTINGS: dict[str, dict[str, Any]] = {
+    "layers on all sides": {},
+    "free surface": {"free_surface": True},
+    "two layers, other spacing": {"pml_sides": ("left", "bottom"), "spacing": (10.0, 12.0)},
+}
+
+
+def wave_of(comm: MPI.Comm, steps: int = 40, **settings: Any) -> tuple[ElasticWave, list[Any]]:
+    """Return a wave with two shots, and λ/GPa, µ/GPa, ρ/(g/cm³)."""
+    grid = CartesianGrid(SHAPE, comm)
+    top = 0.0 if settings.get("free_surface") else 65.0
+    settings = {"spacing": SPACING, "pml_width": 6, "record": FIELDS, **settings}
+    wave = ElasticWave(
+        grid, dt=DT, steps=steps,
+        sources=[[[max(top, 20.0), 151.0]], [[110.0, 262.0]]],
+        receivers=[[top, 100.0], [85.5, 245.0], [231.0, 157.7], [180.0, 200.0]],
+        wavelets=1e6 * ricker(DT * np.arange(steps), 14.0), mechanisms=UNITS, **settings,
+    )  # fmt: skip
+    z, x = grid.coordinates(SPACING)
+    vp = 2500 + 200 * np.sin(x / 90) * np.cos(z / 70)
+    vs = vp / 1.8 * (1 + 0.05 * np.cos(x / 50))
+    rho = 2000 + 100 * np.cos(z / 60) + 0 * x
+    lam, mu = Lame()(vp, vs, rho)
+    return wave, [lam / 1e9, mu / 1e9, rho / 1e3]
+
+
+def scaled(wave: ElasticWave, *inputs: Any) -> Any:
+    """Traces of parameters in handy units, all of about the same size."""
+    lam, mu, rho, mechanisms, wavelets = inputs
+    traces = wave(lam * 1e9, mu * 1e9, rho * 1e3, wavelets * 1e6, mechanisms * UNITS)
+    return tuple(trace * unit for trace, unit in zip(traces, (1e6, 1e6, 1.0, 1.0, 1.0)))
+
+
+@pytest.mark.parallel([1, 2, 3, 4, 6])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_tangent_and_adjoint(name: str) -> None:
+    wave, model = wave_of(MPI.COMM_WORLD, **SETTINGS[name])
+    random = np.random.default_rng(5)
+    inputs = (*model, random.standard_normal((2, 1, 5)), random.standard_normal((2, 1, 40)))
+
+    def function(*parameters: Any) -> Any:
+        return scaled(wave, *parameters)
+
+    dot_test(function, *inputs, rtol=1e-12)
+    check_jvp(function, *inputs)
+    check_vjp(function, *inputs)
+
+
+@pytest.mark.parallel([1, 3])
+@pytest.mark.parametrize("parameter", [0, 1, 2, 3, 4])
+def test_taylor_rates_of_each_input(parameter: int) -> None:
+    comm = MPI.COMM_WORLD
+    wave, model = wave_of(comm)
+    wavelets = np.broadcast_to(ricker(DT * np.arange(40), 14.0), (2, 1, 40)).copy()
+    inputs: list[Any] = [*model, np.ones((2, 1, 5)), wavelets]
+    data = scaled(wave, *(0.9 * x for x in inputs))
+
+    def misfit(x: Variable) -> Variable:
+        changed = [*inputs[:parameter], x, *inputs[parameter + 1 :]]
+        traces = scaled(wave, *changed)
+        return Allreduce()(sum(((t - d) ** 2).sum() for t, d in zip(traces, data)) * 1e-9)
+
+    seed = comm.rank if parameter < 3 else 7
+    direction = np.random.default_rng(seed).standard_normal(inputs[parameter].shape)
+    rates = taylor_test(misfit, inputs[parameter], 0.05 * inputs[parameter] * direction)
+    assert min(rates) >= 1.95
+
+
+@pytest.mark.parallel([1, 2, 3, 4, 6])
+@pytest.mark.parametrize("name", ["layers on all sides", "free surface"])
+def test_the_number_of_ranks_does_not_matter(name: str) -> None:
+    comm = MPI.COMM_WORLD
+    results: list[list[Any]] = []
+    for ranks in (comm, MPI.COMM_SELF):
+        wave, model = wave_of(ranks, steps=120, **SETTINGS[name])
+        with Tape() as tape:
+            watched = [tape.watch(field) for field in model]
+            traces = scaled(wave, *watched, np.ones((2, 1, 5)), wave.wavelets / 1e6)
+            loss = Allreduce(ranks)(sum((trace**2).sum() for trace in traces))
+        gathered = [comm.bcast(GatherField(wave.grid)(g)) for g in tape.gradient(loss, watched)]
+        for trace in traces:
+            whole = np.zeros((2, 4, 120))
+            for index, found in ranks.allgather((wave.receivers, trace.value)):
+                whole[:, index] = found
+            gathered.append(whole)
+        results.append(gathered)
+    for found, expected in zip(*results):
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
+@pytest.mark.parallel([1, 2])
+def test_velocities_and_density() -> None:
+    comm = MPI.COMM_WORLD
+    wave, model = wave_of(comm)
+    vp, vs, rho = 2.5 + 0 * model[0], 1.4 + 0 * model[0], model[2]
+
+    def function(p: Variable, s: Variable, density: Variable) -> Any:
+        lam, mu = Lame()(p, s, density)
+        inputs = np.ones((2, 1, 5)), wave.wavelets / 1e6
+        return scaled(wave, lam, mu, density, *inputs)
+
+    dot_test(function, vp, vs, rho, rtol=1e-12)
+    check_vjp(function, vp, vs, rho)
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dt": 4e-3}, r"dt is 0.004 s, expected at most 0.00202\d* s for the .* P velocity 3000"),
+        ({"mu": np.nan}, "mu has values that are not finite"),
+        ({"rho": -1.0}, "rho has the value -1, expected positive ones"),
+        ({"mu": 0.0}, "mu has the value 0, expected positive ones"),
+        ({"sources": [[20.0, 200.0]]}, r"sources: point 0 at .* is inside an absorbing layer"),
+        ({"receivers": [[200.0, 500.0]]}, r"receivers: point 0 at .* is outside of the grid"),
+        ({"record": ("v2",)}, r"record is \('v2',\), expected some of v0, v1, s00, s11, s01"),
+        ({"mechanisms": (1.0, 2.0)}, r"mechanisms has shape \(2,\), expected \(1, 1, 5\)"),
+        ({"memory": 1000}, r"memory is 1000 bytes, expected at least \d+ bytes a process"),
+    ],
+)
+def test_bad_input_is_one_error_on_all_ranks(change: dict[str, Any], message: str) -> None:
+    comm = MPI.COMM_WORLD
+    grid = CartesianGrid(SHAPE, comm)
+    rho = np.full(grid.patch_shape, 2000.0)
+    lam, mu = Lame()(np.full(grid.patch_shape, 3000.0), np.full(grid.patch_shape, 1500.0), rho)
+    for name, field in (("mu", mu), ("rho", rho)):
+        value = change.pop(name, None)
+        if value is not None and comm.rank == comm.size - 1:
+            field[1, 1] = value
+    settings: dict[str, Any] = {
+        "spacing": SPACING, "dt": DT, "steps": 20, "sources": [[100.0, 200.0]],
+        "receivers": [[200.0, 200.0]], "wavelets": np.zeros(20), "pml_width": 6, **change,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=f"(ElasticWave|TimeLoop): .*{message}"):
+        ElasticWave(grid, **settings)(lam, mu, rho)
