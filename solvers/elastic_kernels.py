@@ -28,10 +28,11 @@ def _own(row: Any) -> Any:
 
 @njit(**_OPTIONS)
 def _advance_row(
-    out: Any, c: Any, u0: Any, u1: Any, u2: Any, u3: Any, t0: Any, t1: Any, t2: Any, t3: Any,
+    out: Any, c: Any, u0: Any, u1: Any, u2: Any, u3: Any, row: Any, half: int,
     w01: float, w02: float, w11: float, w12: float,
 ) -> None:  # fmt: skip
-    """``out += c (∂₀u + ∂₁t)``, from four rows of ``u`` and four shifts of a row ``t``."""
+    """``out += c (∂₀u + ∂₁t)``, from four rows of ``u`` and a padded row of ``t``."""
+    t0, t1, t2, t3 = _shifts(row, half)
     for j in range(len(out)):
         d = w01 * (u2[j] - u1[j]) + w02 * (u3[j] - u0[j])
         out[j] += c[j] * (d + (w11 * (t2[j] - t1[j]) + w12 * (t3[j] - t0[j])))
@@ -241,9 +242,8 @@ def velocities(
                 v1[i, :] = old1[i]
             a0, a1 = _own(s00[i - 1]), _own(s00[i])
             a2, a3 = _own(s00[i + 1]), _own(s00[i + 2])
-            t0, t1, t2, t3 = _shifts(s01[i], 0)
             out, c = _own(v0[i]), _own(b0[i])
-            _advance_row(out, c, a0, a1, a2, a3, t0, t1, t2, t3, w01, w02, w11, w12)
+            _advance_row(out, c, a0, a1, a2, a3, s01[i], 0, w01, w02, w11, w12)
             if half0.slot[i] >= 0:
                 s = half0.slot[i]
                 _difference(d, a0, a1, a2, a3, w01, w02)
@@ -251,9 +251,8 @@ def velocities(
                 _add_product(out, c, _own(p00[s]))
             a0, a1 = _own(s01[i - 2]), _own(s01[i - 1])
             a2, a3 = _own(s01[i]), _own(s01[i + 1])
-            t0, t1, t2, t3 = _shifts(s11[i], 1)
             out, c = _own(v1[i]), _own(b1[i])
-            _advance_row(out, c, a0, a1, a2, a3, t0, t1, t2, t3, w01, w02, w11, w12)
+            _advance_row(out, c, a0, a1, a2, a3, s11[i], 1, w01, w02, w11, w12)
             if node0.slot[i] >= 0:
                 s = node0.slot[i]
                 _difference(d, a0, a1, a2, a3, w01, w02)
@@ -304,9 +303,8 @@ def stresses(
             _strain(_own(s11[i]), _own(la[i]), _own(mu[i]), f, e)
             a0, a1 = _own(v1[i - 1]), _own(v1[i])
             a2, a3 = _own(v1[i + 1]), _own(v1[i + 2])
-            t0, t1, t2, t3 = _shifts(v0[i], 1)
             out, c = _own(s01[i]), _own(mm[i])
-            _advance_row(out, c, a0, a1, a2, a3, t0, t1, t2, t3, w01, w02, w11, w12)
+            _advance_row(out, c, a0, a1, a2, a3, v0[i], 1, w01, w02, w11, w12)
             if half0.slot[i] >= 0:
                 s = half0.slot[i]
                 m = _own(q10[s])
@@ -372,8 +370,7 @@ def adjoint_velocities(
             _gradient_difference(_own(g2[i]), _own(s00[i]), _own(s11[i]), e, f)
             a0, a1 = _own(u1[i - 1]), _own(u1[i])
             a2, a3 = _own(u1[i + 1]), _own(u1[i + 2])
-            t0, t1, t2, t3 = _shifts(u0[i], 1)
-            _advance_row(_own(g3[i]), _own(s01[i]), a0, a1, a2, a3, t0, t1, t2, t3,
+            _advance_row(_own(g3[i]), _own(s01[i]), a0, a1, a2, a3, u0[i], 1,
                          w01, w02, w11, w12)  # fmt: skip
             if half0.slot[i] >= 0:
                 _add_product(_own(g3[i]), _own(s01[i]), _own(k10[half0.slot[i]]))
@@ -382,9 +379,8 @@ def adjoint_velocities(
             # The velocities.
             a0, a1 = _own(s00[i - 1]), _own(s00[i])
             a2, a3 = _own(s00[i + 1]), _own(s00[i + 2])
-            t0, t1, t2, t3 = _shifts(s01[i], 0)
             out, c = _own(v0[i]), _own(b0[i])
-            _advance_row(out, c, a0, a1, a2, a3, t0, t1, t2, t3, w01, w02, w11, w12)
+            _advance_row(out, c, a0, a1, a2, a3, s01[i], 0, w01, w02, w11, w12)
             x0, x1 = node0.slot[i - 1], node0.slot[i]
             x2, x3 = node0.slot[i + 1], node0.slot[i + 2]
             if max(max(x0, x1), max(x2, x3)) >= 0:  # where there is no layer, the last row is zero
@@ -392,9 +388,8 @@ def adjoint_velocities(
                 _add_product(out, c, e)
             a0, a1 = _own(s01[i - 2]), _own(s01[i - 1])
             a2, a3 = _own(s01[i]), _own(s01[i + 1])
-            t0, t1, t2, t3 = _shifts(s11[i], 1)
             out, c = _own(v1[i]), _own(b1[i])
-            _advance_row(out, c, a0, a1, a2, a3, t0, t1, t2, t3, w01, w02, w11, w12)
+            _advance_row(out, c, a0, a1, a2, a3, s11[i], 1, w01, w02, w11, w12)
             x0, x1 = half0.slot[i - 2], half0.slot[i - 1]
             x2, x3 = half0.slot[i], half0.slot[i + 1]
             if max(max(x0, x1), max(x2, x3)) >= 0:
@@ -475,9 +470,8 @@ def adjoint_stresses(
             _strain(_own(s11[i]), _own(la[i]), _own(mu[i]), f, e)
             a0, a1 = _own(v1[i - 1]), _own(v1[i])
             a2, a3 = _own(v1[i + 1]), _own(v1[i + 2])
-            t0, t1, t2, t3 = _shifts(v0[i], 1)
             out, c = _own(s01[i]), _own(mm[i])
-            _advance_row(out, c, a0, a1, a2, a3, t0, t1, t2, t3, w01, w02, w11, w12)
+            _advance_row(out, c, a0, a1, a2, a3, v0[i], 1, w01, w02, w11, w12)
             x0, x1 = node0.slot[i - 1], node0.slot[i]
             x2, x3 = node0.slot[i + 1], node0.slot[i + 2]
             if max(max(x0, x1), max(x2, x3)) >= 0:
