@@ -14,22 +14,28 @@ if TYPE_CHECKING:
     from .diffusion import DiffusionMatrix, DirichletLoad
     from .elastic import ElasticWave, Lame
     from .errors import ConvergenceError
+    from .filters import Butterworth
     from .krylov import Solved
     from .linear_solve import LinearSolve
     from .matvec import MatVec
+    from .misfit import Envelope, LeastSquares, NormalizedCrossCorrelation
     from .pattern import Pattern
     from .poisson import Poisson
     from .transpose import Transpose
 
 _MODULES = {
     "AcousticWave": "acoustic",
+    "Butterworth": "filters",
     "ConvergenceError": "errors",
     "DiffusionMatrix": "diffusion",
     "DirichletLoad": "diffusion",
     "ElasticWave": "elastic",
+    "Envelope": "misfit",
     "Lame": "elastic",
+    "LeastSquares": "misfit",
     "LinearSolve": "linear_solve",
     "MatVec": "matvec",
+    "NormalizedCrossCorrelation": "misfit",
     "Pattern": "pattern",
     "Poisson": "poisson",
     "Solved": "krylov",
@@ -38,8 +44,9 @@ _MODULES = {
 }
 
 __all__ = [
-    "AcousticWave", "ConvergenceError", "DiffusionMatrix", "DirichletLoad", "ElasticWave", "Lame",
-    "LinearSolve", "MatVec", "Pattern", "Poisson", "Solved", "Transpose", "ricker",
+    "AcousticWave", "Butterworth", "ConvergenceError", "DiffusionMatrix", "DirichletLoad",
+    "ElasticWave", "Envelope", "Lame", "LeastSquares", "LinearSolve", "MatVec",
+    "NormalizedCrossCorrelation", "Pattern", "Poisson", "Solved", "Transpose", "ricker",
 ]  # fmt: skip
 
 

@@ -77,8 +77,9 @@ class AcousticWave(TimeLoop):
     Warns
     -----
     UserWarning
-        Where the shortest wavelength, at the frequency above which the wavelets have less than 5 %
-        of their greatest amplitude, has fewer than 5 nodes (``order=4``) or 10 (``order=2``).
+        Once, where the shortest wavelength, at the frequency above which the wavelets have less
+        than 5 % of their greatest amplitude, has fewer than 5 nodes (``order=4``) or 10
+        (``order=2``).
 
     Notes
     -----
@@ -159,6 +160,7 @@ class AcousticWave(TimeLoop):
             places = np.asarray(sources, np.float64)
             self.shots = places.shape[0] if places.ndim == 3 else 1
             self.dt, self.steps, self.order = float(dt), int(steps), order
+            self._warned = False
             self.grid = grid
             root = math.hypot(*(1 / h for h in self.spacing))
             self._courant = (1.0 if order == 2 else 6 / 7) / root
@@ -234,9 +236,10 @@ class AcousticWave(TimeLoop):
     def _warn(self, slowest: float, wavelets: Array) -> None:
         needed = 5 if self.order == 4 else 10
         frequency = highest_frequency(wavelets, self.dt)
-        if frequency > 0 and self.grid.rank == 0:
+        if frequency > 0 and self.grid.rank == 0 and not self._warned:
             nodes = slowest / frequency / max(self.spacing)
             if nodes < needed:
+                self._warned = True
                 warnings.warn(
                     f"{self.name}: {nodes:.1f} nodes for the shortest wavelength ({slowest:g} m/s "
                     f"at {frequency:.3g} Hz), {needed} or more are advised",

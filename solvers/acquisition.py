@@ -106,6 +106,8 @@ class Points:
                 f"{name} has shape {np.shape(positions)}, expected (points, 2) or ({runs}, points, "
                 "2): (z, x) in metres"
             )
+        if runs < 1:
+            raise ValueError(f"{name} has shape {np.shape(positions)}, expected one shot or more")
         self.count = places.shape[1]
         cells = places / np.asarray(spacing)
         _inside(name, grid, spacing, cells, margins)

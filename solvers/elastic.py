@@ -85,8 +85,8 @@ class ElasticWave(TimeLoop):
     Warns
     -----
     UserWarning
-        Where the shortest S wavelength, at the frequency above which the wavelets have less than
-        5 % of their greatest amplitude, has fewer than 5 nodes.
+        Once, where the shortest S wavelength, at the frequency above which the wavelets have less
+        than 5 % of their greatest amplitude, has fewer than 5 nodes.
 
     Notes
     -----
@@ -163,6 +163,7 @@ class ElasticWave(TimeLoop):
             places = np.asarray(sources, np.float64)
             self.shots = places.shape[0] if places.ndim == 3 else 1
             self.dt, self.steps, self.grid = float(dt), int(steps), grid
+            self._warned = False
             self._courant = 6 / 7 / math.hypot(*(1 / h for h in self.spacing))
             speed = pml_velocity or self._courant / self.dt / 2
             frequency = pml_frequency or speed / (20 * max(self.spacing))
@@ -235,9 +236,10 @@ class ElasticWave(TimeLoop):
                 f"greatest P velocity {fastest:g} m/s"
             )
         frequency = highest_frequency(wavelets, self.dt)
-        if frequency > 0 and self.grid.rank == 0:
+        if frequency > 0 and self.grid.rank == 0 and not self._warned:
             nodes = slowest / frequency / max(self.spacing)
             if nodes < 5:
+                self._warned = True
                 warnings.warn(
                     f"{self.name}: {nodes:.1f} nodes for the shortest wavelength ({slowest:g} m/s "
                     f"at {frequency:.3g} Hz), 5 or more are advised",

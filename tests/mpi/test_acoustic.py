@@ -123,6 +123,7 @@ def test_single_precision() -> None:
         ({"receivers": [[200.0, 500.0]]}, r"receivers: point 0 at .* is outside of the grid"),
         ({"receivers": [[200.0, np.nan]]}, "receivers has positions that are not finite"),
         ({"receivers": [200.0, 200.0]}, r"receivers has shape \(2,\), expected \(points, 2\)"),
+        ({"sources": np.zeros((0, 1, 2))}, r"sources has shape \(0, 1, 2\), expected one shot"),
         ({"order": 3}, "order is 3, expected 2 or 4"),
         ({"pml_width": 19}, r"layers of \(19, 19\) nodes leave none of the 37 along axis 0"),
         ({"pml_sides": ("up",)}, "pml_sides has 'up', expected of top, bottom, left, right"),

@@ -1,0 +1,299 @@
+"""Models, surveys and figures that the seismic inversions share.
+
+A model file is an .npz with the keys
+
+    vp[, vs, rho]                          (nx, nz)      true model, m/s, m/s, kg/m³
+    vp_smooth[, vs_smooth, rho_smooth]     (nx, nz)      start of the inversion
+    mask                                   (nx, nz)      1 where the model may change; optional
+    spacing                                scalar        of the nodes, m, along both axes
+    dt, nt                                 scalars       time step, s, and number of steps
+    sources, receivers                     (n, 2)        positions (horizontal, depth) in nodes
+    source_time_function                   (nt,)         one for all sources
+    peak_frequency                         scalar        Hz, used in titles and bands; optional
+
+Axis 0 of the file is horizontal and axis 1 depth; in the program it is the other way round. The
+file's model has no absorbing layers: they are laid around it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+PML = 20
+PARAMETERS = ("vp", "vs", "rho")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the subsurface with its survey.
+
+    Attributes
+    ----------
+    true, start : dict of numpy.ndarray, shape (nz, nx)
+        ``"vp"`` and, where known, ``"vs"`` in m/s and ``"rho"`` in kg/m³.
+    mask : numpy.ndarray of bool, shape (nz, nx)
+        Where the model may change.
+    spacing, dt : float
+        In metres and seconds.
+    sources, receivers : numpy.ndarray, shape (n, 2)
+        Positions (z, x) in metres.
+    wavelet : numpy.ndarray, shape (steps,)
+    peak_frequency : float
+        In hertz.
+    """
+
+    true: dict[str, Any]
+    start: dict[str, Any]
+    mask: Any
+    spacing: float
+    dt: float
+    sources: Any
+    receivers: Any
+    wavelet: Any
+    peak_frequency: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self.mask.shape
+        return rows, columns
+
+    @property
+    def steps(self) -> int:
+        return len(self.wavelet)
+
+    def padded(self, width: int = PML) -> Model:
+        """Return the model with so many nodes more on all sides, which continue its edges."""
+
+        def pad(fields: dict[str, Any]) -> dict[str, Any]:
+            return {name: np.pad(field, width, mode="edge") for name, field in fields.items()}
+
+        shift = width * self.spacing
+        return replace(
+            self,
+            true=pad(self.true),
+            start=pad(self.start),
+            mask=np.pad(self.mask, width),
+            sources=self.sources + shift,
+            receivers=self.receivers + shift,
+        )
+
+
+def ricker(steps: int, dt: float, peak_frequency: float) -> Any:
+    """Return a Ricker wavelet that begins at zero."""
+    phase = (np.pi * peak_frequency * (np.arange(steps) * dt - 1.2 / peak_frequency)) ** 2
+    return (1 - 2 * phase) * np.exp(-phase)
+
+
+def layered(shots: int = 8) -> Model:
+    """Return four layers with gently undulating interfaces, and a smooth model to start from.
+
+    As in figure 18 of Xu, Zhu and Darve, sources and receivers are near the surface.
+    """
+    rows, columns, spacing, dt, steps, peak = 100, 200, 10.0, 1e-3, 1300, 8.0
+    z, x = np.mgrid[:rows, :columns] * spacing
+    width = columns * spacing
+    interfaces = [
+        250 + 30 * np.sin(2 * np.pi * x / width),
+        480 - 40 * np.sin(np.pi * x / width),
+        720 + 50 * np.cos(2 * np.pi * x / width),
+    ]
+    vp = 1800.0 + 400 * np.sum([z > depth for depth in interfaces], axis=0)
+    true = {"vp": vp, "vs": vp / np.sqrt(3), "rho": 310 * vp**0.25}
+    depth = np.arange(shots)
+    sources = np.stack([np.full(shots, 20.0), (depth + 0.5) * width / shots], axis=1)
+    places = np.arange(5, columns - 5, 2) * spacing
+    return Model(
+        true=true,
+        start={name: gaussian_filter(field, 16, mode="nearest") for name, field in true.items()},
+        mask=z > 50,
+        spacing=spacing,
+        dt=dt,
+        sources=sources,
+        receivers=np.stack([np.full(len(places), 20.0), places], axis=1),
+        wavelet=ricker(steps, dt, peak),
+        peak_frequency=peak,
+    )
+
+
+def read_model(path: Path, names: tuple[str, ...]) -> Model:
+    """Return the model of a file, with the parameters named.
+
+    Raises
+    ------
+    ValueError
+        Where keys are missing, shapes do not fit, or values are not finite.
+    OSError
+        Where the file cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {key: np.asarray(file[key], dtype=np.float64) for key in file.files}
+    except (ValueError, EOFError, KeyError) as error:
+        raise ValueError(f"{path}: not an .npz file of numbers ({error})") from None
+    fields = [*names, *(f"{name}_smooth" for name in names)]
+    needed = [*fields, "spacing", "dt", "nt", "sources", "receivers", "source_time_function"]
+    if missing := [key for key in needed if key not in found]:
+        raise ValueError(f"{path}: lacks the keys {', '.join(missing)}")
+    shape = found[names[0]].shape
+    found.setdefault("mask", np.ones(shape))
+    found.setdefault("peak_frequency", np.array(np.nan))
+    steps = int(found["nt"]) if found["nt"].ndim == 0 else -1
+    expected: dict[str, tuple[int, ...]] = dict.fromkeys((*fields, "mask"), shape)
+    expected |= dict.fromkeys(("spacing", "dt", "nt", "peak_frequency"), ())
+    expected |= {"source_time_function": (steps,)}
+    expected |= {key: (len(np.atleast_1d(found[key])), 2) for key in ("sources", "receivers")}
+    for key, wanted in expected.items():
+        if found[key].shape != wanted:
+            raise ValueError(f"{path}: {key} has shape {found[key].shape}, expected {wanted}")
+    if len(shape) != 2:
+        raise ValueError(f"{path}: {names[0]} has {len(shape)} axes, expected 2")
+    for key in needed:
+        if not np.isfinite(found[key]).all():
+            raise ValueError(f"{path}: {key} has values that are not finite")
+    spacing, dt = float(found["spacing"]), float(found["dt"])
+    wavelet = found["source_time_function"]
+    peak = float(found["peak_frequency"])
+    if not np.isfinite(peak):
+        spectrum = np.abs(np.fft.rfft(wavelet))
+        peak = float(np.fft.rfftfreq(steps, dt)[np.argmax(spectrum)])
+    return Model(
+        true={name: np.ascontiguousarray(found[name].T) for name in names},
+        start={name: np.ascontiguousarray(found[f"{name}_smooth"].T) for name in names},
+        mask=found["mask"].T > 0.5,
+        spacing=spacing,
+        dt=dt,
+        sources=found["sources"][:, ::-1] * spacing,
+        receivers=found["receivers"][:, ::-1] * spacing,
+        wavelet=wavelet,
+        peak_frequency=peak,
+    )
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def draw_models(path: Path, model: Model, found: Any, name: str, label: str) -> None:
+    """Draw the true, the start and the inverted field, and how far the last is off.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    model : Model
+        Without absorbing layers.
+    found : numpy.ndarray, shape (nz, nx)
+    name : str
+        Key of the field in ``model.true``.
+    label : str
+        Quantity and unit, for the colour bars.
+    """
+    plt = _pyplot()
+    true, start = model.true[name], model.start[name]
+    rows, columns = model.shape
+    km = model.spacing / 1e3
+    extent = (-0.5 * km, (columns - 0.5) * km, (rows - 0.5) * km, -0.5 * km)
+    low, high = float(true.min()), float(true.max())
+    largest = float(np.abs(start - true).max())
+    figure, axes = plt.subplots(2, 2, figsize=(11, 5.2), layout="constrained", sharex=True,
+                                sharey=True)  # fmt: skip
+    panels = [
+        ("true", true, "viridis", low, high, label),
+        ("start", start, "viridis", low, high, label),
+        ("inverted", found, "viridis", low, high, label),
+        ("inverted − true", found - true, "RdBu_r", -largest, largest, "difference of " + label),
+    ]
+    for axis, (title, values, colours, least, greatest, bar) in zip(axes.flat, panels):
+        image = axis.imshow(
+            values, extent=extent, cmap=colours, vmin=least, vmax=greatest, aspect="auto"
+        )
+        figure.colorbar(image, ax=axis, label=bar)
+        axis.set(title=title)
+    for axis in axes[-1]:
+        axis.set_xlabel("x (km)")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("depth (km)")
+    axes[0, 0].plot(*model.receivers.T[::-1] / 1e3, "w.", markersize=1.5)
+    axes[0, 0].plot(*model.sources.T[::-1] / 1e3, "r*", markersize=6, clip_on=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_wavefield(path: Path, frames: list[tuple[float, Any]], extent: Any, label: str) -> None:
+    """Draw one shot's wavefield at several times, each scaled by its own greatest value."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(
+        2, (len(frames) + 1) // 2, figsize=(11, 5.2), layout="constrained", sharex=True, sharey=True
+    )
+    for axis, (seconds, field) in zip(axes.flat, frames):
+        largest = float(np.quantile(np.abs(field), 0.998)) or 1.0
+        image = axis.imshow(
+            field, extent=extent, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto"
+        )
+        figure.colorbar(image, ax=axis, label=label)
+        axis.set(title=f"t = {seconds:.2f} s")
+    for axis in axes[-1]:
+        axis.set_xlabel("x (km)")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("depth (km)")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -> None:
+    """Draw one shot's traces: observed, of the start, of the inverted model, and what is left.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    model : Model
+    gathers : dict of numpy.ndarray, shape (receivers, steps)
+        ``"observed"``, ``"start"`` and ``"inverted"``.
+    label : str
+        Quantity and unit, for the colour bar.
+    """
+    plt = _pyplot()
+    observed = gathers["observed"]
+    largest = float(np.quantile(np.abs(observed), 0.99)) or 1.0
+    panels = {
+        "observed": observed,
+        "start": gathers["start"],
+        "inverted": gathers["inverted"],
+        "inverted − observed": gathers["inverted"] - observed,
+    }
+    figure, axes = plt.subplots(1, 4, figsize=(11, 4.2), layout="constrained", sharey=True)
+    extent = (0, len(observed), model.steps * model.dt, 0)
+    for axis, (title, values) in zip(axes, panels.items()):
+        image = axis.imshow(
+            values.T, extent=extent, cmap="gray", vmin=-largest, vmax=largest, aspect="auto"
+        )
+        axis.set(title=title, xlabel="receiver")
+    axes[0].set_ylabel("time (s)")
+    figure.colorbar(image, ax=axes[-1], label=label)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_loss(path: Path, stages: list[tuple[str, Any]]) -> None:
+    """Draw the misfit over the iterations of one stage after the other."""
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    first = 0
+    for name, losses in stages:
+        numbers = first + np.arange(len(losses))
+        axis.semilogy(numbers, np.asarray(losses) / losses[0], label=name)
+        first = int(numbers[-1])
+    axis.set(xlabel="iteration", ylabel="misfit / misfit at the stage's start")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,115 @@
+"""The waveform inversions: one misfit and gradient for all ranks and shot groups, and descent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from adjoint import Tape
+from adjoint.optimize import minimize
+from adjoint.testing import taylor_test
+from examples.acoustic_inversion import MISFITS, Inversion, errors
+from examples.seismic import Model, read_model, ricker
+
+pytestmark = pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest")
+
+
+def small_model() -> Model:
+    rows, columns, spacing, dt, steps = 14, 22, 20.0, 3e-3, 140
+    z, x = np.mgrid[:rows, :columns] * spacing
+    start = 1800 + 1.5 * z
+    true = start + 250 * np.exp(-((z - 150) ** 2 + (x - 220) ** 2) / 2 / 50**2)
+    return Model(
+        true={"vp": true}, start={"vp": start}, mask=z > 30, spacing=spacing, dt=dt,
+        sources=np.array([[20.0, 100.0], [20.0, 210.0], [20.0, 330.0]]),
+        receivers=np.stack([np.full(10, 20.0), np.linspace(30, 400, 10)], axis=1),
+        wavelet=ricker(steps, dt, 9.0), peak_frequency=9.0,
+    )  # fmt: skip
+
+
+def value_and_gradient(inversion: Inversion, comm: MPI.Comm, unknowns: Any) -> tuple[float, Any]:
+    with Tape(comm=comm) as tape:
+        x = tape.watch(unknowns)
+        loss = inversion.misfit(x)
+    return float(loss), comm.allreduce(tape.gradient(loss, [x])[0])
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+@pytest.mark.parametrize("unknown", ["grid", "network"])
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_ranks_and_groups_do_not_matter(misfit: str, unknown: str) -> None:
+    comm, model = MPI.COMM_WORLD, small_model()
+    alone = Inversion(model, unknown, misfit=misfit, comm=MPI.COMM_SELF)
+    random = np.random.default_rng(0)
+    unknowns = alone.first + 0.3 * random.standard_normal(alone.first.shape)
+    expected, gradient = value_and_gradient(alone, MPI.COMM_SELF, unknowns)
+    assert np.abs(gradient).max() > 0
+    for groups in sorted({1, min(comm.size, 3), max(1, comm.size - 2)}):
+        together = Inversion(model, unknown, groups, misfit)
+        found, slope = value_and_gradient(together, comm, unknowns)
+        assert found == pytest.approx(expected, rel=1e-10)
+        np.testing.assert_allclose(slope, gradient, rtol=0, atol=1e-10 * np.abs(gradient).max())
+
+
+@pytest.mark.parallel([1, 3])
+def test_the_gradient_of_the_misfit() -> None:
+    inversion = Inversion(small_model(), noise=0.01)
+    inversion.use_band(8.0)
+    random = np.random.default_rng(1)
+    shape = inversion.first.shape
+    rates = taylor_test(
+        inversion.misfit, 0.1 * random.standard_normal(shape), random.standard_normal(shape)
+    )
+    assert min(rates) >= 1.95
+
+
+@pytest.mark.parallel([2])
+@pytest.mark.parametrize(("groups", "memory"), [(1, None), (2, "600 kB")])
+def test_an_inversion_comes_nearer_to_the_truth(groups: int, memory: str | None) -> None:
+    comm, model = MPI.COMM_WORLD, small_model()
+    inversion = Inversion(model, groups=groups, memory=memory)
+    result = minimize(
+        inversion.misfit, inversion.first, bounds=inversion.bounds, options={"maxiter": 8},
+        progress=False,
+    )  # fmt: skip
+    assert result.value < 0.1
+    velocity = inversion.velocity(result.theta)
+    whole = inversion.field(velocity)
+    energy = inversion.illumination(velocity)
+    if comm.rank == 0:
+        numbers = errors(inversion, whole, energy)
+        assert numbers["model_error"] < 0.8 * numbers["start_error"]
+        assert numbers["illuminated"] > 0.5
+
+
+@pytest.mark.parallel([1])
+def test_model_files(tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    keys: dict[str, Any] = {
+        "vp": np.full((9, 5), 2000.0), "vp_smooth": np.full((9, 5), 1900.0), "spacing": 10.0,
+        "dt": 1e-3, "nt": 4, "sources": [[1, 2]], "receivers": [[3, 1], [4, 1]],
+        "source_time_function": [0.0, 1.0, 0.0, -1.0],
+    }  # fmt: skip
+    np.savez(path, **keys)
+    model = read_model(path, ("vp",))
+    assert model.shape == (5, 9)
+    np.testing.assert_array_equal(model.sources, [[20.0, 10.0]])
+    assert model.padded(3).shape == (11, 15)
+    np.testing.assert_array_equal(model.padded(3).receivers[0], [40.0, 60.0])
+    for change, message in (
+        ({"vp_smooth": None}, "lacks the keys vp_smooth"),
+        ({"nt": 5}, r"source_time_function has shape \(4,\), expected \(5,\)"),
+        ({"vp_smooth": np.ones((5, 9))}, r"vp_smooth has shape \(5, 9\), expected \(9, 5\)"),
+        ({"vp": np.full((9, 5), np.nan)}, "vp has values that are not finite"),
+    ):
+        changed = {k: v for k, v in {**keys, **change}.items() if v is not None}
+        np.savez(path, **changed)
+        with pytest.raises(ValueError, match=message):
+            read_model(path, ("vp",))
+    path.write_bytes(b"something else")
+    with pytest.raises(ValueError, match=r"model\.npz: not an \.npz file"):
+        read_model(path, ("vp",))
