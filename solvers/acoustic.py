@@ -118,6 +118,7 @@ class AcousticWave(TimeLoop):
 
     Examples
     --------
+    >>> from adjoint.solvers import ricker
     >>> grid = CartesianGrid((70, 80))
     >>> wave = AcousticWave(
     ...     grid, 10.0, 2e-3, 100, sources=[[300.0, 400.0]], receivers=[[300.0, 500.0]],
