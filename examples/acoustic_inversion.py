@@ -220,7 +220,7 @@ def errors(inversion: Inversion, found: Any, energy: Any) -> dict[str, float]:
     """Return how far the model is off, and where it is nearer than the start.
 
     The error at a place is the root mean square of that in a window of half a wavelength; a place
-    is illuminated where the wave has a thousandth of its median energy along that row's depth.
+    is illuminated where the waves of all shots have at least half of their median energy.
     """
     model = inversion.model
     true, start = model.true["vp"], model.start["vp"]
@@ -230,7 +230,7 @@ def errors(inversion: Inversion, found: Any, energy: Any) -> dict[str, float]:
         np.sqrt(uniform_filter((field - true) ** 2, window, mode="nearest"))
         for field in (found, start)
     ]
-    lit = model.mask & (energy > 1e-3 * np.median(energy[model.mask]))
+    lit = model.mask & (energy > 0.5 * np.median(energy[model.mask]))
     better = local[0] < local[1]
     return {
         "model_error": float(np.linalg.norm((found - true)[lit]) / np.linalg.norm(true[lit])),

@@ -107,10 +107,12 @@ def layered(shots: int = 8) -> Model:
     depth = np.arange(shots)
     sources = np.stack([np.full(shots, 20.0), (depth + 0.5) * width / shots], axis=1)
     places = np.arange(5, columns - 5, 2) * spacing
+    mask = z > 50
+    smooth = {name: gaussian_filter(field, 16, mode="nearest") for name, field in true.items()}
     return Model(
         true=true,
-        start={name: gaussian_filter(field, 16, mode="nearest") for name, field in true.items()},
-        mask=z > 50,
+        start={name: np.where(mask, smooth[name], true[name]) for name in true},
+        mask=mask,
         spacing=spacing,
         dt=dt,
         sources=sources,
@@ -290,9 +292,9 @@ def draw_loss(path: Path, stages: list[tuple[str, Any]]) -> None:
     first = 0
     for name, losses in stages:
         numbers = first + np.arange(len(losses))
-        axis.semilogy(numbers, np.asarray(losses) / losses[0], label=name)
+        axis.semilogy(numbers, losses, label=name)
         first = int(numbers[-1])
-    axis.set(xlabel="iteration", ylabel="misfit / misfit at the stage's start")
+    axis.set(xlabel="iteration", ylabel="misfit / misfit of the starting model")
     axis.grid(alpha=0.3)
     axis.legend()
     figure.savefig(path, dpi=150)
