@@ -7,15 +7,31 @@ from typing import Any
 
 import numpy as np
 import pytest
+from acoustic_inversion import AcousticInversion
+from elastic_inversion import ElasticInversion
 from mpi4py import MPI
+from seismic import Model, read_model, ricker
+from waveform import MISFITS, Inversion, errors
 
 from adjoint import Tape
 from adjoint.optimize import minimize
 from adjoint.testing import taylor_test
-from examples.acoustic_inversion import MISFITS, Inversion, errors
-from examples.seismic import Model, read_model, ricker
 
-pytestmark = pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.* nodes for the shortest"),
+    pytest.mark.timeout(300),  # the first test may have to wait for the compiler
+]
+
+
+CASES = [
+    *(
+        (AcousticInversion, misfit, unknown)
+        for misfit in MISFITS
+        for unknown in ("grid", "network")
+    ),
+    (ElasticInversion, "least-squares", "grid"),
+    (ElasticInversion, "envelope", "network"),
+]
 
 
 def small_model() -> Model:
@@ -23,8 +39,9 @@ def small_model() -> Model:
     z, x = np.mgrid[:rows, :columns] * spacing
     start = 1800 + 1.5 * z
     true = start + 250 * np.exp(-((z - 150) ** 2 + (x - 220) ** 2) / 2 / 50**2)
+    whole = [{"vp": vp, "vs": vp / 1.8, "rho": np.full_like(vp, 2000.0)} for vp in (true, start)]
     return Model(
-        true={"vp": true}, start={"vp": start}, mask=z > 30, spacing=spacing, dt=dt,
+        true=whole[0], start=whole[1], mask=z > 30, spacing=spacing, dt=dt,
         sources=np.array([[20.0, 100.0], [20.0, 210.0], [20.0, 330.0]]),
         receivers=np.stack([np.full(10, 20.0), np.linspace(30, 400, 10)], axis=1),
         wavelet=ricker(steps, dt, 9.0), peak_frequency=9.0,
@@ -39,25 +56,25 @@ def value_and_gradient(inversion: Inversion, comm: MPI.Comm, unknowns: Any) -> t
 
 
 @pytest.mark.parallel([1, 2, 3, 4])
-@pytest.mark.parametrize("unknown", ["grid", "network"])
-@pytest.mark.parametrize("misfit", MISFITS)
-def test_ranks_and_groups_do_not_matter(misfit: str, unknown: str) -> None:
+@pytest.mark.parametrize(("kind", "misfit", "unknown"), CASES)
+def test_ranks_and_groups_do_not_matter(kind: type[Inversion], misfit: str, unknown: str) -> None:
     comm, model = MPI.COMM_WORLD, small_model()
-    alone = Inversion(model, unknown, misfit=misfit, comm=MPI.COMM_SELF)
+    alone = kind(model, unknown, misfit=misfit, comm=MPI.COMM_SELF)
     random = np.random.default_rng(0)
     unknowns = alone.first + 0.3 * random.standard_normal(alone.first.shape)
     expected, gradient = value_and_gradient(alone, MPI.COMM_SELF, unknowns)
     assert np.abs(gradient).max() > 0
     for groups in sorted({1, min(comm.size, 3), max(1, comm.size - 2)}):
-        together = Inversion(model, unknown, groups, misfit)
+        together = kind(model, unknown, groups, misfit)
         found, slope = value_and_gradient(together, comm, unknowns)
         assert found == pytest.approx(expected, rel=1e-10)
         np.testing.assert_allclose(slope, gradient, rtol=0, atol=1e-10 * np.abs(gradient).max())
 
 
 @pytest.mark.parallel([1, 3])
-def test_the_gradient_of_the_misfit() -> None:
-    inversion = Inversion(small_model(), noise=0.01)
+@pytest.mark.parametrize("kind", [AcousticInversion, ElasticInversion])
+def test_the_gradient_of_the_misfit(kind: type[Inversion]) -> None:
+    inversion = kind(small_model(), noise=0.01)
     inversion.use_band(8.0)
     random = np.random.default_rng(1)
     shape = inversion.first.shape
@@ -71,15 +88,15 @@ def test_the_gradient_of_the_misfit() -> None:
 @pytest.mark.parametrize(("groups", "memory"), [(1, None), (2, "600 kB")])
 def test_an_inversion_comes_nearer_to_the_truth(groups: int, memory: str | None) -> None:
     comm, model = MPI.COMM_WORLD, small_model()
-    inversion = Inversion(model, groups=groups, memory=memory)
+    inversion = AcousticInversion(model, groups=groups, memory=memory)
     result = minimize(
         inversion.misfit, inversion.first, bounds=inversion.bounds, options={"maxiter": 8},
         progress=False,
     )  # fmt: skip
     assert result.value < 0.1
-    velocity = inversion.velocity(result.theta)
-    whole = inversion.field(velocity)
-    energy = inversion.illumination(velocity)
+    patch = inversion.patch(result.theta)
+    whole = inversion.field(patch)
+    energy = inversion.illumination(patch)
     if comm.rank == 0:
         numbers = errors(inversion, whole, energy)
         assert numbers["model_error"] < 0.8 * numbers["start_error"]

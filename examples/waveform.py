@@ -1,0 +1,398 @@
+"""What the waveform inversions share: unknowns, misfits, shot groups, stages and the report."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from scipy.ndimage import uniform_filter
+from seismic import (
+    PML,
+    Model,
+    draw_loss,
+    draw_models,
+    draw_traces,
+    draw_wavefield,
+    layered,
+    read_model,
+)
+
+from adjoint import agreed, communicator
+from adjoint.comm import Allreduce, CartesianGrid, GatherField, rank, size
+from adjoint.files import written_whole
+from adjoint.nn import MLP
+from adjoint.optimize import Result, minimize
+from adjoint.solvers import Butterworth, Envelope, LeastSquares
+from adjoint.solvers import NormalizedCrossCorrelation as CrossCorrelation
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+MISFITS = ("least-squares", "cross-correlation", "envelope")
+
+
+class Inversion:
+    """The problem on this rank: survey, traces, unknowns and the misfit to be minimised.
+
+    A subclass says which field is unknown, in which unit, and how traces come of it.
+
+    Parameters
+    ----------
+    model : Model
+        Without absorbing layers.
+    unknown : str
+        ``"grid"`` or ``"network"``.
+    groups : int
+        Groups of ranks that share the shots.
+    misfit : str
+        One of ``MISFITS``.
+    noise : float
+        Standard deviation of the noise, relative to the root mean square of the traces.
+    seed : int
+    memory : str, optional
+        How much each process may keep for the reverse sweep.
+    comm : mpi4py.MPI.Comm, optional
+        All ranks; ``COMM_WORLD`` by default.
+    """
+
+    #: Key and colour-bar label of the field that is unknown, and how much of it one unit of the
+    #: optimiser's unknowns is. A network changes the start by a share between −0.45 and 0.45.
+    name: ClassVar[str]
+    label: ClassVar[str]
+    unit: ClassVar[float]
+
+    def __init__(
+        self,
+        model: Model,
+        unknown: str = "grid",
+        groups: int = 1,
+        misfit: str = "least-squares",
+        noise: float = 0.0,
+        seed: int = 0,
+        memory: str | None = None,
+        comm: MPI.Comm | None = None,
+    ) -> None:
+        world = communicator(comm)
+        self.model, self.padded = model, model.padded(PML)
+        group = world.rank * groups // world.size
+        self.shots = np.arange(group, len(model.sources), groups)
+        self.grid = CartesianGrid(self.padded.shape, world.Split(group))
+        self.total = Allreduce(comm)
+        self.own = tuple(slice(a, b) for a, b in zip(self.grid.start, self.grid.stop))
+        self.wave = self.make_wave(memory)
+        rows, columns = (
+            np.clip(np.arange(a, b) - PML, 0, n - 1)
+            for a, b, n in zip(self.grid.start, self.grid.stop, model.shape)
+        )
+        self.nodes = rows[:, None] * model.shape[1] + columns
+        self.start = self.padded.start[self.name][self.own].copy()
+        self.mask = model.mask[rows[:, None], columns].astype(np.float64)
+        self.network: MLP | None = None
+        if unknown == "network":
+            depth, width = model.shape
+            self.network = MLP(
+                (2, 64, 64, 64, 1), domain=((0, depth - 1), (0, width - 1)),
+                lower=-0.45, upper=0.45,
+                fourier=64, fourier_scale=2.0, fourier_seed=seed,
+            )  # fmt: skip
+            ends = np.broadcast_arrays(rows[:, None], columns[None])
+            self.points = np.stack([end.ravel() for end in ends], axis=1).astype(np.float64)
+        amplitude = 1e6 * model.spacing**2
+        self.wavelets = np.broadcast_to(
+            amplitude * model.wavelet / np.abs(model.wavelet).max(),
+            (len(self.shots), 1, model.steps),
+        ).copy()
+        self.observed = self.traces(self.padded.true[self.name][self.own].copy(), self.wavelets)
+        for kind, traces in enumerate(self.observed):
+            count = len(model.sources) * len(model.receivers) * model.steps
+            rms = float(np.sqrt(self.total(np.sum(traces**2)) / count))
+            for shot, number in enumerate(self.shots):
+                for receiver, index in enumerate(self.wave.receivers):
+                    random = np.random.default_rng([seed, kind, number, index])
+                    traces[shot, receiver] += noise * rms * random.standard_normal(model.steps)
+        self.kind = misfit
+        self.use_band(None)
+
+    def make_wave(self, memory: str | None) -> Any:
+        """Return the operator that makes traces."""
+        raise NotImplementedError
+
+    def traces(self, field: Any, series: Any) -> tuple[Any, ...]:
+        """Return the traces of the unknown field in this rank's patch."""
+        raise NotImplementedError
+
+    def displayed(self) -> Any:
+        """Return what is drawn of the present wavefield, in this rank's patch."""
+        raise NotImplementedError
+
+    @property
+    def first(self) -> Any:
+        """The unknowns that give the start."""
+        if self.network is None:
+            return np.zeros(self.model.mask.size)
+        theta = self.network.initial(0)
+        for name, view in self.network.views(theta).items():
+            if int(name[1:]) == len(self.network.widths) - 2:
+                view[...] = 0
+        return theta
+
+    @property
+    def bounds(self) -> Any:
+        """Bounds of the unknowns that keep the field in the range of the true one."""
+        if self.network is not None:
+            return None
+        true, start = self.model.true[self.name], self.model.start[self.name].ravel()
+        low, high = 0.9 * true.min(), 1.1 * true.max()
+        return np.stack([(low - start) / self.unit, (high - start) / self.unit], axis=1)
+
+    def use_band(self, cutoff: float | None) -> None:
+        """Fit the traces up to a frequency, in hertz, or all of them."""
+        model = self.model
+        if cutoff is None:
+            series, data = self.wavelets, self.observed
+        else:
+            band = Butterworth(model.dt, high=cutoff)
+            series, data = band(self.wavelets), tuple(band(traces) for traces in self.observed)
+        self.series, self.data = series, data
+        self.distance = {
+            "least-squares": lambda: LeastSquares(model.dt),
+            "cross-correlation": CrossCorrelation,
+            "envelope": lambda: Envelope(model.dt),
+        }[self.kind]()
+        self.scale = 1.0
+        self.scale = float(self.misfit(self.first))
+
+    def patch(self, unknowns: Any) -> Any:
+        """Return the unknown field in this rank's patch."""
+        if self.network is None:
+            return self.start + self.mask * self.unit * unknowns[self.nodes]
+        change = self.network(unknowns, self.points).reshape(self.mask.shape)
+        return self.start * (1 + self.mask * change)
+
+    def misfit(self, unknowns: Any) -> Any:
+        """Return the misfit of all shots, 1 at the start."""
+        traces = self.traces(self.patch(unknowns), self.series)
+        parts = [self.distance(found, data) for found, data in zip(traces, self.data)]
+        return self.total(sum(parts[1:], parts[0])) / self.scale
+
+    def field(self, patch: Any) -> Any:
+        """Return a whole field without the layers, on rank 0."""
+        whole = GatherField(self.grid)(patch)
+        return whole[PML:-PML, PML:-PML] if self.grid.rank == 0 else None
+
+    def gather(self, traces: Any, shot: int = 0) -> Any:
+        """Return the traces of one of this group's shots on the group's rank 0."""
+        parts = self.grid.comm.gather((self.wave.receivers, traces[shot]))
+        if self.grid.rank:
+            return None
+        whole = np.zeros((len(self.model.receivers), self.model.steps))
+        for index, found in parts:
+            whole[index] = found
+        return whole
+
+    def wavefields(self, field: Any, shot: int, times: Any) -> list[tuple[float, Any]]:
+        """Return the wavefield of one of this group's shots at some times, on its rank 0."""
+        self.traces(field, self.wavelets)  # prepares the propagator
+        loop = self.wave.propagator
+        loop.begin(shot)
+        frames, step = [], 0
+        for seconds in times:
+            loop.advance(step, last := round(seconds / self.model.dt))
+            step = last
+            frames.append((seconds, self.field(self.displayed().copy())))
+        return frames
+
+    def illumination(self, field: Any, every: int = 10) -> Any:
+        """Return the wave's energy at each node, of all shots; on rank 0."""
+        self.traces(field, self.wavelets)
+        loop = self.wave.propagator
+        energy = np.zeros(self.grid.patch_shape)
+        for run in range(loop.runs):
+            loop.begin(run)
+            for step in range(0, self.model.steps - every, every):
+                loop.advance(step, step + every)
+                energy += self.displayed() ** 2
+        whole = self.field(energy)
+        leaders = self.total.comm.gather(whole)
+        if self.total.comm.rank:
+            return None
+        return sum(part for part in leaders if part is not None)
+
+
+def errors(inversion: Inversion, found: Any, energy: Any) -> dict[str, float]:
+    """Return how far the model is off, and where it is nearer than the start.
+
+    The error at a place is the root mean square of that in a window of half a wavelength; a place
+    is illuminated where the waves of all shots have at least half of their median energy.
+    """
+    model = inversion.model
+    true, start = model.true[inversion.name], model.start[inversion.name]
+    wavelength = float(np.median(model.true["vp"])) / model.peak_frequency / model.spacing
+    window = max(3, round(wavelength / 2))
+    local = [
+        np.sqrt(uniform_filter((field - true) ** 2, window, mode="nearest"))
+        for field in (found, start)
+    ]
+    lit = model.mask & (energy > 0.5 * np.median(energy[model.mask]))
+    better = local[0] < local[1]
+    return {
+        "model_error": float(np.linalg.norm((found - true)[lit]) / np.linalg.norm(true[lit])),
+        "start_error": float(np.linalg.norm((start - true)[lit]) / np.linalg.norm(true[lit])),
+        "illuminated": float(lit.mean()),
+        "improved": float(better[lit].mean()),
+        "window": window * model.spacing,
+    }
+
+
+def arguments(description: str | None, out: str, memory: str | None) -> argparse.Namespace:
+    """Parse the command line; of all ranks, rank 0 alone prints what is wrong with it."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", type=Path, metavar="FILE.npz", help="model and survey; layers by default")
+    add("--unknown", choices=("grid", "network"), default="grid", help="(default grid)")
+    add("--misfit", choices=MISFITS, default=MISFITS[0], help=f"(default {MISFITS[0]})")
+    add("--bands", type=float, nargs="*", default=[], metavar="HZ", help="cutoffs of first stages")
+    add("--iterations", type=int, default=40, help="of L-BFGS in each stage (default 40)")
+    add("--shot-groups", type=int, default=1, metavar="G", help="groups that share the shots")
+    add("--noise", type=float, default=0.0, help="relative to the traces' root mean square")
+    default = memory or "all it takes"
+    add("--memory", default=memory, help=f"for the reverse sweep, per process (default {default})")
+    add("--seed", type=int, default=0)
+    add("--out", type=Path, default=Path(out), help=f"folder for results (default {out})")
+    add("--resume", action="store_true", help="continue the run in --out")
+    silent = contextlib.redirect_stderr(io.StringIO()) if rank() else contextlib.nullcontext()
+    quiet = contextlib.redirect_stdout(io.StringIO()) if rank() else contextlib.nullcontext()
+    with silent, quiet:
+        options = parser.parse_args()
+        for name, fault in {
+            "--iterations": options.iterations < 1,
+            "--shot-groups": not 1 <= options.shot_groups <= size(),
+            "--noise": not 0 <= options.noise < np.inf,
+            "--bands": any(not 0 < cutoff < np.inf for cutoff in options.bands),
+            "--seed": options.seed < 0,
+        }.items():
+            if fault:
+                value = getattr(options, name.strip("-").replace("-", "_"))
+                parser.error(f"{name} {value} is out of range")
+    return options
+
+
+def invert(
+    kind: type[Inversion],
+    description: str | None,
+    out: str,
+    parameters: tuple[str, ...],
+    memory: str | None = None,
+) -> None:
+    """Run an inversion from the command line.
+
+    Parameters
+    ----------
+    kind : type
+    description : str
+        For ``--help``.
+    out : str
+        Default folder for results.
+    parameters : tuple of str
+        Fields that a model file must have.
+    memory : str, optional
+        Default budget of a process.
+    """
+    started = time.perf_counter()
+    options = arguments(description, out, memory)
+    world = communicator()
+    with agreed(world):
+        model = layered() if options.model is None else read_model(options.model, parameters)
+        if options.shot_groups > len(model.sources):
+            raise ValueError(
+                f"--shot-groups {options.shot_groups} is more than the {len(model.sources)} shots"
+            )
+    with agreed(world):
+        if world.rank == 0:
+            options.out.mkdir(parents=True, exist_ok=True)
+    inversion = kind(
+        model, options.unknown, options.shot_groups, options.misfit, options.noise, options.seed,
+        options.memory,
+    )  # fmt: skip
+    if world.rank == 0:
+        print(
+            f"{model.shape[0]}×{model.shape[1]} nodes, {len(model.sources)} shots, "
+            f"{len(model.receivers)} receivers, {model.steps} steps; {size()} ranks in "
+            f"{options.shot_groups} groups; unknown: {options.unknown}",
+            flush=True,
+        )
+    theta = inversion.first
+    stages: list[tuple[str, Result]] = []
+    for number, cutoff in enumerate([*options.bands, None]):
+        inversion.use_band(cutoff)
+        name = "all frequencies" if cutoff is None else f"up to {cutoff:g} Hz"
+        if world.rank == 0:
+            print(f"\nstage {number + 1}: {name}", flush=True)
+        result = minimize(
+            inversion.misfit, theta, bounds=inversion.bounds,
+            options={"maxiter": options.iterations, "maxcor": 20},
+            state=options.out / f"state-{number + 1}.npz", resume=options.resume,
+            metadata={"shape": list(model.shape), "unknown": options.unknown, "cutoff": cutoff or 0,
+                      "misfit": options.misfit, "noise": options.noise, "seed": options.seed,
+                      "ranks": size(), "groups": options.shot_groups},
+        )  # fmt: skip
+        theta = result.theta
+        stages.append((name, result))
+    report(options, inversion, stages, started)
+
+
+def report(
+    options: argparse.Namespace,
+    inversion: Inversion,
+    stages: list[tuple[str, Result]],
+    started: float,
+) -> None:
+    """Write and draw the result, and say how good it is; on rank 0."""
+    model, theta, out = inversion.model, stages[-1][1].theta, options.out
+    patch = inversion.patch(theta)
+    found = inversion.field(patch)
+    energy = inversion.illumination(inversion.start)
+    last = inversion.misfit(theta)
+    shot = len(inversion.shots) // 2
+    gathers = {
+        "observed": inversion.gather(inversion.observed[0], shot),
+        "start": inversion.gather(inversion.traces(inversion.start, inversion.wavelets)[0], shot),
+        "inverted": inversion.gather(inversion.traces(patch, inversion.wavelets)[0], shot),
+    }
+    end = model.steps * model.dt
+    frames = inversion.wavefields(patch, shot, np.round(np.array([0.2, 0.35, 0.5, 0.75]) * end, 2))
+    with agreed(inversion.total.comm):
+        if rank() == 0:
+            numbers = errors(inversion, found, energy)
+            history = [i.loss for _, result in stages for i in result.history]
+            with written_whole(out / "result.npz") as file:
+                name = inversion.name
+                np.savez(file, found=found, true=model.true[name], start=model.start[name],
+                         energy=energy, theta=theta, loss=history, **numbers)  # fmt: skip
+            draw_models(out / "model.png", inversion.model, found, name, inversion.label)
+            draw_traces(out / "traces.png", model, gathers, "amplitude")
+            columns, rows = model.shape[1] * model.spacing, model.shape[0] * model.spacing
+            draw_wavefield(
+                out / "wavefield.png", frames, (0, columns / 1e3, rows / 1e3, 0), "amplitude"
+            )
+            draw_loss(out / "loss.png", [(n, [i.loss for i in r.history]) for n, r in stages])
+            iterations = sum(result.iterations for _, result in stages)
+            evaluations = sum(result.evaluations for _, result in stages)
+            figures = ", ".join(str(out / f"{n}.png")
+                                for n in ("model", "traces", "wavefield", "loss"))  # fmt: skip
+            print(f"""
+iterations       {iterations} ({evaluations} evaluations), {time.perf_counter() - started:.1f} s
+misfit           {float(last):.4f} of the start's: {100 * (1 - float(last)):.1f} % less
+model error      {100 * numbers["start_error"]:.2f} % → {100 * numbers["model_error"]:.2f} %
+illuminated      {100 * numbers["illuminated"]:.0f} % of the model; of that {100 * numbers["improved"]:.1f} % is nearer to the truth
+                 than the start, in windows of {numbers["window"]:.0f} m
+figures          {figures}
+results          {out / "result.npz"}
+""")  # noqa: E501
