@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import comb
 from typing import Any, NamedTuple
 
 #: Makes a schedule of the package ``checkpoint_schedules`` for a number of blocks.
@@ -182,11 +183,7 @@ def _plan_run(
     steps: int, block: int, kept: int, budget: int, storage: str, snapshot: int
 ) -> tuple[int, int, int, MakeSchedule] | None:
     """Return steps taken, snapshots in memory and on disk, and the schedule of one run."""
-    from checkpoint_schedules import (
-        MultistageCheckpointSchedule,
-        SingleMemoryStorageSchedule,
-        optimal_steps_binomial,
-    )
+    from checkpoint_schedules import MultistageCheckpointSchedule, SingleMemoryStorageSchedule
 
     blocks = -(-steps // block)
     room = budget - kept
@@ -198,10 +195,24 @@ def _plan_run(
     disk = 0 if storage == "memory" else blocks - 1 - memory
     if memory + disk < 1:
         return None
-    taken = optimal_steps_binomial(blocks, memory + disk) * block
+    taken = binomial_steps(blocks, memory + disk) * block
     # The last block may be shorter, and is taken once.
     taken -= blocks * block - steps
     return taken, memory, disk, lambda n: MultistageCheckpointSchedule(n, memory, disk)
+
+
+def binomial_steps(blocks: int, snapshots: int) -> int:
+    """Return how often blocks are taken forward in all, at least, with so many snapshots.
+
+    References
+    ----------
+    Griewank, Walther (2000). Algorithm 799: Revolve. DOI 10.1145/347837.347846
+    """
+    repetitions = 0
+    while comb(snapshots + repetitions, snapshots) < blocks:
+        repetitions += 1
+    extra = repetitions * blocks - comb(snapshots + repetitions, repetitions - 1)
+    return blocks + (extra if repetitions else 0)
 
 
 def _count(schedule: Any, blocks: int) -> tuple[int, int, int, int]:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoint_schedules import optimal_steps_binomial
 
-from adjoint.schedules import parse_bytes
+from adjoint.schedules import Sizes, binomial_steps, candidate_blocks, parse_bytes, plan
 from adjoint.snapshots import Folder, MemoryPool
 from tests.jobs import ROOT
 
@@ -99,3 +100,17 @@ def test_numbers_of_bytes(text: str | float, expected: int) -> None:
 def test_what_is_no_number_of_bytes(text: str | float) -> None:
     with pytest.raises(ValueError, match=r"memory is .*, expected"):
         parse_bytes(text)
+
+
+def test_steps_of_binomial_schedules() -> None:
+    for blocks in range(1, 40):
+        for snapshots in range(1, max(blocks, 2)):
+            assert binomial_steps(blocks, snapshots) == optimal_steps_binomial(blocks, snapshots)
+
+
+def test_a_plan_for_many_steps() -> None:
+    blocks = candidate_blocks(5000)
+    sizes = Sizes(10**6, [10**5 * (b + 1) for b in blocks], blocks)
+    found = plan(5000, 16, 4 * 10**7, "memory", sizes)
+    assert found.bytes <= 4 * 10**7
+    assert 1 < found.cost < 4
