@@ -208,11 +208,12 @@ def binomial_steps(blocks: int, snapshots: int) -> int:
     ----------
     Griewank, Walther (2000). Algorithm 799: Revolve. DOI 10.1145/347837.347846
     """
-    repetitions = 0
+    if blocks == 1:
+        return 1
+    repetitions = 1
     while comb(snapshots + repetitions, snapshots) < blocks:
         repetitions += 1
-    extra = repetitions * blocks - comb(snapshots + repetitions, repetitions - 1)
-    return blocks + (extra if repetitions else 0)
+    return blocks + repetitions * blocks - comb(snapshots + repetitions, repetitions - 1)
 
 
 def _count(schedule: Any, blocks: int) -> tuple[int, int, int, int]:
