@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoint_schedules import optimal_steps_binomial
 
-from adjoint.schedules import Sizes, binomial_steps, candidate_blocks, parse_bytes, plan
+from adjoint.schedules import parse_bytes
 from adjoint.snapshots import Folder, MemoryPool
 from tests.jobs import ROOT
 
@@ -29,8 +29,12 @@ time.sleep(60)
 
 
 def test_arrays_come_back(tmp_path: Path) -> None:
-    arrays = [np.arange(6.0).reshape(2, 3), np.float32([1.5]), np.zeros((0, 4))]
+    arrays = [
+        np.arange(6.0).reshape(2, 3), np.float32([1.5]), np.zeros((0, 4)), np.array(2.5),
+        np.arange(12.0).reshape(3, 4)[:, ::2], np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    ]  # fmt: skip
     into = [np.full_like(array, np.nan) for array in arrays]
+    into[4] = np.full((3, 4), np.nan)[:, 1::2]
     folder = Folder(tmp_path)
     path = folder.save(arrays)
     folder.load(into, path)
@@ -57,24 +61,86 @@ def test_what_a_killed_process_leaves_goes_with_the_next(tmp_path: Path) -> None
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == b"saved\n"
-    assert len(list(tmp_path.glob("*/*.npy"))) == 2
+    assert len(list(tmp_path.glob("*/*.raw"))) == 2
     killed, living = processes
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    assert len(list(tmp_path.glob("*/*.npy"))) == 2
+    assert len(list(tmp_path.glob("*/*.raw"))) == 2
     folder = Folder(tmp_path)
-    assert len(list(tmp_path.glob("*/*.npy"))) == 1
-    assert list(tmp_path.glob(f"*.{living.pid}.*/*.npy"))
+    assert len(list(tmp_path.glob("*/*.raw"))) == 1
+    assert list(tmp_path.glob(f"*.{living.pid}.*/*.raw"))
     living.send_signal(signal.SIGINT)
     living.wait(timeout=10)
     for process in processes:
         assert process.stdout is not None
         process.stdout.close()
     deadline = time.monotonic() + 5
-    while list(tmp_path.glob("*/*.npy")) and time.monotonic() < deadline:
+    while list(tmp_path.glob("*/*.raw")) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert [path.name.split(".")[-2] for path in tmp_path.iterdir()] == [str(os.getpid())]
     folder.close()
+
+
+@pytest.mark.parametrize("size", [0, 8, 39])
+def test_a_file_without_its_end_is_an_error(tmp_path: Path, size: int) -> None:
+    folder = Folder(tmp_path)
+    path = folder.save([np.arange(2.0), np.arange(3.0)])
+    os.truncate(path, size)
+    with pytest.raises(OSError, match="the file has lost its end") as caught:
+        folder.load([np.zeros(2), np.zeros(3)], path)
+    assert caught.value.filename == str(path)
+    folder.close()
+
+
+def test_a_folder_of_a_dead_process_whose_number_lives_is_removed(tmp_path: Path) -> None:
+    # As after the restart of a container, where processes get the same numbers again.
+    abandoned = tmp_path / f"adjoint-snapshots.{socket.gethostname()}.{os.getpid()}.x"
+    elsewhere = tmp_path / "adjoint-snapshots.another-host.1.x"
+    for path in (abandoned, elsewhere):
+        path.mkdir()
+        (path / "0.raw").write_bytes(bytes(8))
+    kept = Folder(tmp_path)
+    assert not abandoned.exists()
+    assert elsewhere.exists()
+    Folder(tmp_path)
+    assert kept.path.exists()
+    kept.close()
+
+
+def test_a_folder_in_use_is_left_alone_though_its_number_is_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As where containers with one host name share a disk.
+    folder = Folder(tmp_path)
+    monkeypatch.setattr("adjoint.snapshots._alive", lambda process: False)
+    Folder(tmp_path)
+    assert folder.path.exists()
+    folder.close()
+
+
+def test_without_locks_the_process_number_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adjoint.snapshots._lock", lambda name: None)
+    folder = Folder(tmp_path)
+    Folder(tmp_path)
+    assert folder.path.exists()
+    monkeypatch.setattr("adjoint.snapshots._alive", lambda process: False)
+    Folder(tmp_path)
+    assert not folder.path.exists()
+    folder.close()
+
+
+def test_a_fork_leaves_its_parents_folder(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    child = os.fork()
+    if child == 0:
+        folder.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert folder.path.exists()
+    folder.close()
+    assert not folder.path.exists()
 
 
 def test_memory_is_used_again() -> None:
@@ -100,17 +166,3 @@ def test_numbers_of_bytes(text: str | float, expected: int) -> None:
 def test_what_is_no_number_of_bytes(text: str | float) -> None:
     with pytest.raises(ValueError, match=r"memory is .*, expected"):
         parse_bytes(text)
-
-
-def test_steps_of_binomial_schedules() -> None:
-    for blocks in range(1, 40):
-        for snapshots in range(1, max(blocks, 2)):
-            assert binomial_steps(blocks, snapshots) == optimal_steps_binomial(blocks, snapshots)
-
-
-def test_a_plan_for_many_steps() -> None:
-    blocks = candidate_blocks(5000)
-    sizes = Sizes(10**6, [10**5 * (b + 1) for b in blocks], blocks)
-    found = plan(5000, 16, 4 * 10**7, "memory", sizes)
-    assert found.bytes <= 4 * 10**7
-    assert 1 < found.cost < 4

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import checkpoint_schedules as schedules
 import numpy as np
@@ -73,13 +76,20 @@ def loop_of(comm: MPI.Comm, runs: int, tmp_path: Path, **settings: Any) -> TimeL
 def test_every_schedule_gives_the_same_gradient(name: str, tmp_path: Path) -> None:
     comm = MPI.COMM_WORLD
     loop = loop_of(comm, 2, tmp_path, **LOOPS[name])
+    chain: Any = loop.propagator
     plain = TimeLoop(Pendulums(comm, 3, STEPS, 2))
     # Also after the loop was evaluated at another control.
     for seed in (0, 1):
         inputs = control(comm, seed)
+        chain.taken = 0
         for found, expected in zip(gradient(loop, *inputs), gradient(plain, *inputs)):
             np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
-    assert loop._folder is None or not list(loop._folder.path.iterdir())
+        assert chain.taken == 2 * STEPS + loop.plan.recomputed
+        assert loop.plan.cost == pytest.approx(chain.taken / (2 * STEPS))
+    snapshots = len(loop._store.pool._free)
+    assert snapshots <= loop.plan.memory_snapshots
+    assert chain.kept_bytes(loop.plan.block) * chain.allocated + 48 * snapshots <= loop.plan.bytes
+    assert loop._store.folder is None or not list(loop._store.folder.path.iterdir())
 
 
 @pytest.mark.parallel([1, 3])
@@ -115,9 +125,9 @@ def test_the_steps_taken_are_those_of_the_plan(tmp_path: Path) -> None:
         assert chain.taken == steps * runs + loop.plan.recomputed
         assert loop.plan.cost == pytest.approx(chain.taken / (steps * runs))
         assert loop.plan.bytes <= memory
-        snapshots = len(loop._pool._free)
+        snapshots = len(loop._store.pool._free)
         assert snapshots <= loop.plan.memory_snapshots
-        assert len(loop._kept) == chain.allocated
+        assert len(loop._store.kept) == chain.allocated
         taken = chain.kept_bytes(loop.plan.block) * chain.allocated + 48 * snapshots
         assert taken <= memory
 
@@ -165,26 +175,152 @@ def test_bad_arguments(settings: dict[str, Any], message: str) -> None:
         TimeLoop(Pendulums(MPI.COMM_WORLD, 3, STEPS), **settings)
 
 
-@pytest.mark.parallel([1, 2, 3])
-def test_a_full_disk_is_an_error_on_all_ranks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parallel([1, 3])
+def test_calls_on_one_tape_share_a_budget() -> None:
+    comm = MPI.COMM_WORLD
+    m, q = control(comm)
+    found: list[list[Any]] = []
+    for memory in (None, 420):
+        loop = TimeLoop(Pendulums(comm, 3, STEPS, 2), memory=memory, report=lambda text: None)
+        chain: Any = loop.propagator
+        with Tape(persistent=True) as tape:
+            v = tape.watch(m)
+            first = Allreduce(comm)((loop(v, q) ** 2).sum())
+            second = Allreduce(comm)((loop(v * 1.1, q) ** 3).sum())
+            both = first + second
+        # What was kept for a sweep is used up by it: the second one replays.
+        found += [tape.gradient(loss, [v]) for loss in (both, second, first, first)]
+    for a, b in zip(found[:4], found[4:]):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    snapshots = len(loop._store.pool._free)
+    assert chain.kept_bytes(loop.plan.block) * chain.allocated + 48 * snapshots <= 420
+
+
+@pytest.mark.parallel([1, 3])
+@pytest.mark.parametrize("memory", [None, 1100])
+def test_a_sweep_after_one_that_failed(memory: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    comm = MPI.COMM_WORLD
+    m, q = control(comm)
+    chain = Pendulums(comm, 3, STEPS, 3)
+    loop = TimeLoop(chain, memory=memory, report=lambda text: None)
+    expected = gradient(TimeLoop(Pendulums(comm, 3, STEPS, 3)), m, q)
+    with Tape(persistent=True) as tape:
+        v, w = tape.watch(m), tape.watch(q)
+        loss = Allreduce(comm)((loop(v, w) ** 2).sum())
+
+    def fail(run: int) -> None:
+        if run == 1:
+            raise ArithmeticError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chain, "finish_reverse", fail)
+        with pytest.raises(ArithmeticError):
+            tape.gradient(loss, [v, w])
+    for found, known in zip(tape.gradient(loss, [v, w]), expected):
+        np.testing.assert_allclose(found, known, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_loop_and_its_memory_go_together(tmp_path: Path) -> None:
     comm = MPI.COMM_WORLD
     loop = loop_of(comm, 1, tmp_path, memory=300, storage="disk")
     m, q = control(comm)
     gradient(loop, m, q)
+    with Tape() as tape:
+        loop(tape.watch(m), q)
+    assert loop._store.folder is not None
+    folder, chain = loop._store.folder.path, ref(loop.propagator)
+    assert list(folder.iterdir())
+    gc.disable()
+    try:
+        del loop, tape
+        assert chain() is None
+        assert not folder.exists()
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parallel([2, 3])
+def test_the_least_budget_decides(capsys: pytest.CaptureFixture[str]) -> None:
+    comm = MPI.COMM_WORLD
+    loop = TimeLoop(Pendulums(comm, 3, STEPS), memory=420 if comm.rank == 1 else 10_000)
+    assert len(set(comm.allgather(str(loop.plan)))) == 1
+    assert loop.plan.bytes <= 420
+    printed = capsys.readouterr().out
+    assert printed == ("" if comm.rank else f"TimeLoop: {loop.plan}\n")
+    for argument, wanted in {
+        "memory": {"memory": 420 if comm.rank == 1 else None},
+        "storage": {"memory": 420, "storage": "disk" if comm.rank == 1 else "both"},
+        "schedule": {"schedule": SCHEDULES["Revolve"] if comm.rank == 1 else None},
+        "block": {"block": 1 + (comm.rank == 1), "schedule": SCHEDULES["Revolve"]},
+    }.items():
+        with pytest.raises(ValueError, match=f"rank 1: TimeLoop: {argument} is .* as on rank 0"):
+            TimeLoop(Pendulums(comm, 3, STEPS), **wanted)  # type: ignore[arg-type]
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_schedule_that_does_not_reverse_all() -> None:
+    with pytest.raises(ValueError, match="NoneCheckpointSchedule does not reverse block 5 of 6"):
+        TimeLoop(
+            Pendulums(MPI.COMM_WORLD, 3, STEPS),
+            schedule=lambda n: schedules.NoneCheckpointSchedule(),
+            block=4,
+        )
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("name", ["disk and little memory", "mixed, disk", "disk"])
+def test_a_full_disk_is_an_error_on_all_ranks(name: str, tmp_path: Path) -> None:
+    comm = MPI.COMM_WORLD
+    loop = loop_of(comm, 2, tmp_path, **LOOPS[name])
+    m, q = control(comm)
+    expected = gradient(loop, m, q)
+    folder = loop._store.folder
+    assert folder is not None
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        if comm.rank == comm.size - 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (30, hard))
+        with pytest.raises(OSError, match="TimeLoop: a snapshot cannot be written: File too large"):
+            gradient(loop, m, q)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(folder.path.iterdir())
+    for found, known in zip(gradient(loop, m, q), expected):
+        np.testing.assert_array_equal(found, known)
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_a_lost_snapshot_is_an_error_on_all_ranks(tmp_path: Path) -> None:
+    comm = MPI.COMM_WORLD
+    loop = loop_of(comm, 1, tmp_path, memory=300, storage="disk")
+    m, q = control(comm)
+    with Tape() as tape:
+        v = tape.watch(m)
+        loss = Allreduce(comm)((loop(v, q) ** 2).sum())
+    folder = loop._store.folder
+    assert folder is not None
     if comm.rank == comm.size - 1:
+        for path in folder.path.iterdir():
+            path.write_bytes(b"")
+    with pytest.raises(OSError, match="TimeLoop: a snapshot cannot be read: the file has lost"):
+        tape.gradient(loss, [v])
+    assert not list(folder.path.iterdir())
 
-        def full(*arguments: Any, **keywords: Any) -> None:
-            raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(np, "save", full)
-    with pytest.raises(OSError, match="No space left on device"):
-        gradient(loop, m, q)
-    monkeypatch.undo()
-    assert loop._folder is not None
-    assert not list(loop._folder.path.iterdir())
-    gradient(loop, m, q)
+@pytest.mark.parallel([1, 2])
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    comm = MPI.COMM_WORLD
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    directory = file if comm.rank == comm.size - 1 else tmp_path
+    loop = TimeLoop(
+        Pendulums(comm, 3, STEPS), memory=300, storage="disk", directory=directory,
+        report=lambda text: None,
+    )  # fmt: skip
+    with pytest.raises(OSError, match="TimeLoop: a snapshot cannot be written"):
+        gradient(loop, *control(comm))
+    assert not list(tmp_path.glob("*/*"))
 
 
 @pytest.mark.parallel([1, 2, 3])
