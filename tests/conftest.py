@@ -9,7 +9,10 @@ prints; where another rank fails, rank 0 shows the traceback of the first that d
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Generator
 from typing import Any
@@ -34,6 +37,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"parallel[{ranks}]: runs on {ranks} ranks")
     # trylast: the terminal reporter is registered by then, and can be replaced.
     if MPI.COMM_WORLD.size > 1:
+        # A root of its own for each rank: pytest removes old folders while others list them.
+        root = tempfile.mkdtemp(prefix=f"pytest-rank-{MPI.COMM_WORLD.rank}-")
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = root
+        config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))
         config.pluginmanager.register(Agreement(config, MPI.COMM_WORLD.Dup()), "agreement")
 
 
