@@ -38,7 +38,8 @@ class AcousticInversion(Inversion):
         return (self.wave(field, series),)
 
     def displayed(self) -> Any:
-        return self.wave.propagator.state[1][3:-3, 3:-3]
+        propagator = self.wave.propagator
+        return propagator.state[1][propagator.padding.inner]
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ class ElasticInversion(Inversion):
         return traces
 
     def displayed(self) -> Any:
-        return self.wave.propagator.state[0][2:-2, 2:-2]
+        propagator = self.wave.propagator
+        return propagator.state[0][propagator.padding.inner]
 
 
 if __name__ == "__main__":

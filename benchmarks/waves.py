@@ -1,0 +1,107 @@
+"""What the benchmarks of both waves share: a survey, the peers' cases beside ours, a table."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numba
+import numpy as np
+from harness import interleaved, ratio, table, write
+from peer import Peer
+
+from adjoint import Tape, communicator
+from adjoint.comm import CartesianGrid
+from adjoint.variable import Array
+
+SPACING, DT, LAYER, RECEIVERS = 10.0, 1e-3, 20, 30
+
+Cases = dict[str, Callable[[], Any]]
+
+
+def survey(nodes: int, steps: int, shots: int) -> tuple[Any, ...]:
+    """Return what a wave takes behind its grid, from the spacing to the wavelets."""
+    middle = nodes * SPACING / 2
+    columns = np.linspace(0.25, 0.75, RECEIVERS) * (nodes - 1) * SPACING
+    receivers = [[25.5 * SPACING, float(y)] for y in columns]
+    return SPACING, DT, steps, [[[middle, middle]]] * shots, receivers, np.ones((shots, 1, steps))
+
+
+def filled(grid: CartesianGrid, *values: float) -> list[Array]:
+    """Return homogeneous fields on this rank's patch."""
+    return [np.full(grid.patch_shape, value) for value in values]
+
+
+def ours(wave: Any, fields: Sequence[Array]) -> Cases:
+    """Return the forward run of a wave, and its gradient with respect to all of its fields."""
+
+    def forward() -> None:
+        wave(*fields)
+
+    def gradient() -> None:
+        with Tape() as tape:
+            watched = [tape.watch(field) for field in fields]
+            traces = wave(*watched)
+        traces = list(traces) if isinstance(traces, tuple) else [traces]
+        tape.vjp(traces, [np.ones_like(trace.value) for trace in traces], watched)
+
+    return {"forward": forward, "gradient": gradient}
+
+
+def compare(
+    physics: str,
+    cases: Callable[[int, int, int], Cases],
+    medium: Mapping[str, float],
+    chosen: argparse.Namespace,
+) -> None:
+    """Time our cases and the peers' of one physics for several sizes; print and write them."""
+    threads = numba.get_num_threads()
+    large, small = ((300, 50), (100, 500)) if chosen.quick else ((1000, 100), (100, 2000))
+    sizes = [(*large, 1), (*small, 1)]
+    if threads > 1:
+        sizes.insert(1, (*large, threads))
+    seconds = {}
+    for nodes, steps, shots in sizes:
+        common = {"nodes": nodes, "steps": steps, "shots": shots, "spacing": SPACING, "dt": DT,
+                  "receivers": RECEIVERS, "layer": LAYER, **medium}  # fmt: skip
+        peers = {
+            name: Peer(f"{name.lower()}_{physics}", threads, **common)
+            for name in ("Devito", "Deepwave")
+        }
+        measured = _measure(
+            f"{physics}, {nodes}×{nodes}, {steps} steps, {shots} shots, {threads} threads",
+            nodes**2 * steps * shots, cases(nodes, steps, shots), peers, 3 if chosen.quick else 7,
+        )  # fmt: skip
+        seconds.update({f"{nodes}, {shots} shots: {name}": s for name, s in measured.items()})
+        for peer in peers.values():
+            peer.close()
+    write(chosen.json, {"sizes": sizes, "threads": threads}, seconds)
+
+
+def _measure(
+    title: str, cells: int, cases: Cases, peers: Mapping[str, Peer], repetitions: int
+) -> dict[str, list[float]]:
+    """Time all cases in turn, and print speeds and ratios."""
+    libraries = {"adjoint": cases, **{name: peer.cases for name, peer in peers.items()}}
+    seconds = interleaved(
+        {f"{name} {case}": run for name, runs in libraries.items() for case, run in runs.items()},
+        repetitions,
+    )
+    rows = [
+        [f"{name} {case}", cells / statistics.median(seconds[f"{name} {case}"]) / 1e6,
+         ratio(seconds[f"{name} {case}"], seconds[f"adjoint {case}"]),
+         ratio(seconds[f"{name} {case}"], seconds[f"{name} forward"]),
+         (peers[name].peak() if name in peers else _peak()) / 1e9]
+        for name, runs in libraries.items() for case in runs
+    ]  # fmt: skip
+    table(title, rows, ["", "Mcells/s", "time / ours", "time / forward", "peak GB so far"])
+    return seconds
+
+
+def _peak() -> float:
+    """Return the largest resident memory of all ranks together, in bytes."""
+    mine = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return sum(communicator().allgather(mine))
