@@ -22,7 +22,7 @@ export GRADIENT_CHECKS = $(CURDIR)/$(CHECKS)
 MPI_TEST = timeout 420 mpiexec -n $(1) $(PY) -m mpi4py -m pytest -q --color=no \
 	-m "parallel[$(1)]" tests/mpi
 
-.PHONY: help setup invert test lint test-serial test-mpi clean
+.PHONY: help setup peers invert test lint test-serial test-mpi clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -32,6 +32,12 @@ setup: $(VENV)/.complete ## install MPI, PETSc and the library into .venv
 
 $(VENV)/.complete: pyproject.toml constraints.txt .ci/setup
 	@.ci/setup $(VENV) $(PYTHON)
+
+peers: ## install what the benchmarks are measured against into .venv-peers
+	python3 -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -q --retries 0 torch \
+		--index-url https://download.pytorch.org/whl/cpu || true # PyPI's is far larger
+	.venv-peers/bin/python -m pip install -q -r benchmarks/peers/requirements.txt
 
 invert: setup ## learn a diffusivity field on RANKS=2 processes; ARGS="--help" lists options
 	@mpiexec -n $(RANKS) $(PY) -m mpi4py examples/poisson_inversion.py --out results/poisson $(ARGS)
@@ -57,4 +63,4 @@ test-mpi: setup
 	$(call MPI_TEST,9)
 
 clean: ## remove the environment, caches and results
-	rm -rf $(VENV) build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peers build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,9 @@
 """Compiled steps of the acoustic wave: forwards and in reverse, memory swept once.
 
-Fields are padded by ``GHOST`` nodes on all sides; index ``k`` of a half point stands for the point
-between lines ``k`` and ``k + 1``. See :mod:`~adjoint.solvers.acoustic` for what is computed.
+Fields are padded by ``GHOST`` nodes on all sides, and by columns without use behind the first
+``columns`` (see :mod:`~adjoint.solvers.padding`): what is computed there is never read. Index ``k``
+of a half point stands for the point between lines ``k`` and ``k + 1``. See
+:mod:`~adjoint.solvers.acoustic` for what is computed.
 
 Rows are taken as slices of equal length, all indexed by the same variable: indexing whole arrays by
 ``[i, j + 1]`` would test each index for wrapping around, which forbids vector instructions.
@@ -246,7 +248,7 @@ def _inject(u: Any, nodes: Any, weights: Any, series: Any, n: int) -> None:
 def advance(
     first: int, last: int, offset: int, u: Any, psi0: Any, psi1: Any, phi0: Any, phi1: Any,
     c2: Any, half0: Any, half1: Any, node0: Any, node1: Any, weights: Any, surface: bool,
-    receivers: Any, sources: Any, strip: Any, rows: Any,
+    receivers: Any, sources: Any, strip: Any, rows: Any, columns: int,
 ) -> None:  # fmt: skip
     """Take the steps ``first`` … ``last − 1``.
 
@@ -286,7 +288,7 @@ def advance(
                     if half0.slot[k] >= 0:
                         work[k % 4, :] = strip[half0.slot[k]]
                     else:
-                        _direct_flux0(now, c2, k, work[k % 4], w01, w02)
+                        _direct_flux0(now, c2, k, work[k % 4, :columns], w01, w02)
                 _direct_flux1(now[i], c2[i], along, w11, w12)
                 row = now[i]
                 if memory > 1:
@@ -294,11 +296,11 @@ def advance(
                 _absorb_fluxes(after1[i], along, row, c2[i], half1.runs, half1.a, half1.b, w11, w12)
                 p0, p1 = work[(i - 2) % 4], work[(i - 1) % 4]
                 p2, p3 = work[i % 4], work[(i + 1) % 4]
-                out = new[i]
+                out, centre = new[i, :columns], now[i, :columns]
                 if levels == 2:
-                    _leap_in_place(out, row, p0, p1, p2, p3, along, v01, v02, v11, v12)
+                    _leap_in_place(out, centre, p0, p1, p2, p3, along, v01, v02, v11, v12)
                 else:
-                    _leap(out, row, old[i], p0, p1, p2, p3, along, v01, v02, v11, v12)
+                    _leap(out, centre, old[i], p0, p1, p2, p3, along, v01, v02, v11, v12)
                 if node0.slot[i] >= 0:
                     s = node0.slot[i]
                     phi, work_row = _own(phi0[s]), _own(work[5])
@@ -316,7 +318,8 @@ def reverse(
     first: int, last: int, offset: int, lam: Any, mu0: Any, mu1: Any, phi0: Any, phi1: Any,
     u: Any, psi0: Any, psi1: Any, kept: int,
     c2: Any, gradient: Any, half0: Any, half1: Any, node0: Any, node1: Any, weights: Any,
-    surface: bool, ends: Any, receivers: Any, sources: Any, strip: Any, energy: Any, rows: Any,
+    surface: bool, ends: Any, receivers: Any, sources: Any, strip: Any, energy: Any,
+    rows: Any, columns: int,
 ) -> None:  # fmt: skip
     """Take the steps ``last − 1`` … ``first`` back.
 
@@ -328,7 +331,7 @@ def reverse(
     r_nodes, r_weights, traces = receivers
     s_nodes, s_weights, wavelets = sources
     threads = rows.shape[0]
-    height, width = u.shape[1] - 2 * GHOST, u.shape[2] - 2 * GHOST
+    height, width = u.shape[1] - 2 * GHOST, columns - 2 * GHOST
     low, high, left, right = ends
     nodes0 = len(node0.lines)
     for n in range(last - 1, first - 1, -1):
@@ -372,7 +375,8 @@ def reverse(
                         work[k % 4, :] = strip[half0.slot[k]]
                         work[4 + k % 4, :] = energy[half0.slot[k]]
                     else:
-                        _paired0(now, field, c2, k, work[k % 4], work[4 + k % 4], w01, w02)
+                        _paired0(now, field, c2, k, work[k % 4, :columns],
+                                 work[4 + k % 4, :columns], w01, w02)  # fmt: skip
                 row = now[i]
                 if len(node1.lines):
                     line[:] = row
@@ -385,8 +389,9 @@ def reverse(
                     _paired1(row, field[i], c2[i], along, e1, d, w11, w12)
                 p0, p1 = work[(i - 2) % 4], work[(i - 1) % 4]
                 p2, p3 = work[i % 4], work[(i + 1) % 4]
-                _leap_in_place(new[i], row, p0, p1, p2, p3, along, v01, v02, v11, v12)
-                grad = gradient[i]
+                _leap_in_place(new[i, :columns], now[i, :columns], p0, p1, p2, p3, along,
+                               v01, v02, v11, v12)  # fmt: skip
+                grad = gradient[i, :columns]
                 _add(grad, work[4 + (i - 1) % 4], work[4 + i % 4], e1)
                 # The velocity of the last node holds also beyond the grid's end.
                 if i == GHOST and low:

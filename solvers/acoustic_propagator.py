@@ -11,6 +11,7 @@ from ..comm import CartesianGrid, HaloExchange
 from ..propagator import Propagator
 from ..variable import Array
 from .acquisition import Points
+from .padding import Padding
 from .pml import Layers
 
 #: Coefficients of staggered differences, by order.
@@ -70,8 +71,8 @@ class AcousticPropagator(Propagator):
         self._scale = dt**2 / (spacing[0] * spacing[1])
         self._dt = dt
         ghost = kernels.GHOST
-        self._shape = grid.padded_shape(ghost)
-        self._inner = grid.interior(ghost)
+        self.padding = Padding(grid, ghost, self.dtype)
+        self._inner = self.padding.inner
         real = self.dtype.type
         # Fluxes are (c²ₖ + c²ₖ₊₁) times half a difference.
         self._weights = [
@@ -91,26 +92,25 @@ class AcousticPropagator(Propagator):
             grid.start[1] == 0, grid.stop[1] == grid.shape[1],
         )  # fmt: skip
         self._halo = HaloExchange(grid, ghost).buffers(1, self.dtype)
-        self._c2 = np.zeros(self._shape, self.dtype)
+        self._c2 = self.padding.fields()
         self._fields = self._new_fields()
         self._phase = 0
         half0 = len(self._half[0].lines)
-        columns = self._shape[1]
-        self._strip = np.zeros((half0 + len(self._node[0].lines), columns), self.dtype)
-        self._energy = np.zeros((half0, columns), self.dtype)
-        self._rows = np.zeros((numba.get_num_threads(), 12, columns), self.dtype)
+        lines = self.padding.lines
+        self._strip = lines(half0 + len(self._node[0].lines))
+        self._energy = lines(half0)
+        self._rows = lines(numba.get_num_threads(), 12)
         self._parts = self._collection.new_parts(steps, self.dtype)
         self._tangent: list[Array] | None = None
 
     def _new_fields(self) -> list[Array]:
         """Return two levels of the field, ψ and φ of both axes, all zero."""
-        rows, columns = self._shape
+        fields, lines, rows = self.padding.fields, self.padding.lines, self.padding.rows
         half, node = [len(h.lines) for h in self._half], [len(n.lines) for n in self._node]
-        shapes = [
-            (2, rows, columns), (1, half[0], columns), (1, rows, half[1]),
-            (node[0], columns), (rows, node[1]),
+        return [
+            fields(2), lines(1, half[0]), np.zeros((1, rows, half[1]), self.dtype),
+            lines(node[0]), np.zeros((rows, node[1]), self.dtype),
         ]  # fmt: skip
-        return [np.zeros(shape, self.dtype) for shape in shapes]
 
     # Forwards
 
@@ -124,11 +124,11 @@ class AcousticPropagator(Propagator):
         return (steps + 2) * u + (steps + 1) * (psi0 + psi1)
 
     def new_kept(self, steps: int) -> Kept:
-        u, psi0, psi1 = self._fields[:3]
+        psi0, psi1 = (field.shape[1:] for field in self._fields[1:3])
         return Kept(
-            np.zeros((steps + 2, *u.shape[1:]), self.dtype),
-            np.zeros((steps + 1, *psi0.shape[1:]), self.dtype),
-            np.zeros((steps + 1, *psi1.shape[1:]), self.dtype),
+            self.padding.fields(steps + 2),
+            self.padding.lines(steps + 1, psi0[0]),
+            np.zeros((steps + 1, *psi1), self.dtype),
         )
 
     def prepare(self, *inputs: Array) -> None:
@@ -141,6 +141,7 @@ class AcousticPropagator(Propagator):
     def _square(self, square: Array, padded: Array) -> None:
         """Lay a coefficient at nodes into a padded array: neighbours' nodes, edges continued."""
         padded[self._inner] = square
+        padded = self.padding.cut(padded)
         self._halo.forward([padded])
         g = self._kernels.GHOST
         low, high, left, right = self._ends
@@ -200,14 +201,14 @@ class AcousticPropagator(Propagator):
             self._surface,
             (self._receivers.nodes[run], self._receivers.weights[run], parts),
             (self._sources.nodes[run], self._sources.weights[run], series),
-            self._strip, self._rows,
+            self._strip, self._rows, self.padding.columns,
         )  # fmt: skip
         if self.grid.size == 1:
             self._kernels.advance(first, last, phase, *arguments)
             return
         for n in range(first, last):
             step = n - first + phase
-            self._halo.forward([u[(step + 1) % len(u)]])
+            self._halo.forward([self.padding.cut(u[(step + 1) % len(u)])])
             self._kernels.advance(n, n + 1, step, *arguments)
 
     def _numbers(self) -> tuple[Any, ...]:
@@ -222,7 +223,7 @@ class AcousticPropagator(Propagator):
     def prepare_tangent(self, tangents: Sequence[Array]) -> None:
         velocity, self._dwavelets = tangents[:2]
         self._dinitial = tangents[2:]
-        self._dc2 = np.zeros_like(self._c2)
+        self._dc2 = self.padding.fields()
         self._square(2 * self._velocity * velocity, self._dc2)
         self._dparts = np.zeros_like(self._parts)
 
@@ -241,14 +242,15 @@ class AcousticPropagator(Propagator):
 
     def _scatter(self, u: Array, new: Array) -> None:
         """Add to ``new`` what a change of ``c²`` scatters of the field that a step began with."""
-        g = self._kernels.GHOST
+        g, cut = self._kernels.GHOST, self.padding.cut
+        u, new, dc2 = cut(u), cut(new), cut(self._dc2)
         for axis, (half, node) in enumerate(zip(self._half, self._node)):
             w1, w2, v1, v2 = self._weights[axis]
             lines = np.moveaxis(u, axis, 0)
             flux = np.zeros_like(lines)
             flux[1:-2] = w1 * (lines[2:-1] - lines[1:-2]) + w2 * (lines[3:] - lines[:-3])
-            flux[half.lines] += np.moveaxis(self._fields[1 + axis][0], axis, 0)
-            change = np.moveaxis(self._dc2, axis, 0)
+            flux[half.lines] += np.moveaxis(cut(self._fields[1 + axis][0]), axis, 0)
+            change = np.moveaxis(dc2, axis, 0)
             flux[:-1] *= change[:-1] + change[1:]
             n = len(lines) - 2 * g
             q = [flux[g + k : g + k + n] for k in (-2, -1, 0, 1)]
@@ -273,7 +275,7 @@ class AcousticPropagator(Propagator):
 
     def prepare_reverse(self, cotangents: Sequence[Array]) -> None:
         self._cotangents = self._collection.adjoint(np.ascontiguousarray(cotangents[0]))
-        self._gradient = np.zeros(self._shape, self.dtype)
+        self._gradient = self.padding.fields()
         self._wavelets_bar = np.zeros(np.shape(self._wavelets), self.dtype)
         self._initial_bar = [np.zeros(self.grid.patch_shape, self.dtype) for _ in self._initial]
         self._lam = self._new_fields()
@@ -297,14 +299,14 @@ class AcousticPropagator(Propagator):
             (self._receivers.nodes[run], self._receivers.weights[run],
              self._cotangents[self._collection.rows(run)]),
             (self._sources.nodes[run], self._sources.weights[run], self._series_bar),
-            self._strip, self._energy, self._rows,
+            self._strip, self._energy, self._rows, self.padding.columns,
         )  # fmt: skip
         if self.grid.size == 1:
             self._kernels.reverse(first, last, self._back, *arguments, 0, *more)
         else:
             for n in range(last - 1, first - 1, -1):
                 step = last - 1 - n + self._back
-                self._halo.forward([lam[(step + 1) % 2]])
+                self._halo.forward([self.padding.cut(lam[(step + 1) % 2])])
                 self._kernels.reverse(n, n + 1, step, *arguments, n - first, *more)
         self._back = (self._back + last - first) % 2
 

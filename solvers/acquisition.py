@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike
 
 from ..comm import CartesianGrid
 from ..variable import Array
+from .padding import row_pitch
 
 #: Nodes along each axis from which a value is interpolated.
 TAPS = 4
@@ -59,13 +60,14 @@ class Points:
         ``(z, x)`` in metres from node (0, 0); for each run, or the same for all.
     runs : int
     ghost : int
-        Ghost layers of the arrays that are interpolated.
+        Ghost layers of the arrays that are interpolated, which are laid out by
+        :class:`~adjoint.solvers.padding.Padding`.
     margins : sequence of (int, int)
         Nodes at the low and the high end of each axis in which no point may lie.
     shift : tuple of float
         Where the field's samples are, in cells from the nodes: 0 or ½ along each axis.
     dtype : dtype_like
-        Of the weights.
+        Of the weights and of the arrays.
 
     Attributes
     ----------
@@ -116,7 +118,7 @@ class Points:
         self._base = base
         self.index, self.nodes, self.weights = [], [], []
         start = np.asarray(grid.start) - ghost
-        columns = grid.patch_shape[1] + 2 * ghost
+        pitch = row_pitch(grid.patch_shape[1] + 2 * ghost, dtype)
         taps = np.arange(TAPS)
         for run in range(runs):
             lines = base[run][:, :, None] + taps  # (points, 2, taps)
@@ -127,7 +129,7 @@ class Points:
             w = weights[run][:, 0, :, None] * weights[run][:, 1, None, :] * here
             found = np.flatnonzero(here.any(axis=(1, 2)))
             local = lines - start[:, None]
-            flat = local[:, 0, :, None] * columns + local[:, 1, None, :]
+            flat = local[:, 0, :, None] * pitch + local[:, 1, None, :]
             flat = np.where(here, flat, 0)
             self.index.append(found)
             self.nodes.append(np.ascontiguousarray(flat[found].reshape(-1, TAPS**2)))

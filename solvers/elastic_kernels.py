@@ -1,6 +1,8 @@
 """Compiled steps of the elastic wave: forwards and in reverse.
 
-Fields are padded by ``GHOST`` lines on all sides. ``v0[i, j]`` is at ``(i + ½, j)``, ``v1`` at
+Fields are padded by ``GHOST`` lines on all sides, and by columns without use at the end of a row
+(see :mod:`~adjoint.solvers.padding`). Both are computed as if they were owned: the coefficients are
+zero there, so no field changes. ``v0[i, j]`` is at ``(i + ½, j)``, ``v1`` at
 ``(i, j + ½)``, ``s00`` and ``s11`` at ``(i, j)``, ``s01`` at ``(i + ½, j + ½)``. See
 :mod:`~adjoint.solvers.elastic` for what is computed.
 

@@ -11,6 +11,7 @@ from ..comm import CartesianGrid, HaloExchange
 from ..propagator import Propagator
 from ..variable import Array
 from .acquisition import Points, TraceCollection
+from .padding import Padding
 from .pml import Layers
 
 #: Where the fields' samples are, in cells from the nodes.
@@ -78,7 +79,8 @@ class ElasticPropagator(Propagator):
             name: receivers[name].collection() for name in fields
         }
         ghost = kernels.GHOST
-        self._shape, self._inner = grid.padded_shape(ghost), grid.interior(ghost)
+        self.padding = Padding(grid, ghost, self.dtype)
+        self._inner = self.padding.inner
         area = spacing[0] * spacing[1]
         # Forces are multiplied by dt/ρ where they act; moments are taken from the stress.
         self._scales = np.array([1 / area, 1 / area, *(-dt / area,) * 3]).astype(self.dtype)
@@ -99,12 +101,11 @@ class ElasticPropagator(Propagator):
         self._halo_v, self._halo_s = halo.buffers(2, self.dtype), halo.buffers(3, self.dtype)
         self._halo_model = HaloExchange(grid, ghost, corners=True).buffers(2, self.dtype)
         self._fields = self._new_fields()
-        columns = self._shape[1]
-        self._rows = np.zeros((numba.get_num_threads(), 6, columns), self.dtype)
+        self._rows = self.padding.lines(numba.get_num_threads(), 6)
         self._rows[:, 5] = 1
         # One row more than lines: it stays zero, for lines outside of the layers.
         self._z = tuple(
-            np.zeros((len(strip.lines) + 1, columns), self.dtype)
+            self.padding.lines(len(strip.lines) + 1)
             for strip in (node[0], half[0], half[0], node[0])
         )
         self._parts = self._new_parts()
@@ -116,12 +117,18 @@ class ElasticPropagator(Propagator):
 
     def _new_fields(self) -> tuple[Array, ...]:
         """Return v0, v1, the stresses, and the layers' memories, all zero."""
-        rows, columns = self._shape
+        fields, lines, rows = self.padding.fields, self.padding.lines, self.padding.rows
         half, node = [len(h.lines) for h in self._half], [len(n.lines) for n in self._node]
-        p = [(half[0], columns), (rows, node[1]), (node[0], columns), (rows, half[1])]
-        q = [(node[0], columns), (rows, half[1]), (half[0], columns), (rows, node[1])]
-        shapes = [(rows, columns)] * 5 + p + q
-        return tuple(np.zeros(shape, self.dtype) for shape in shapes)
+
+        def side(count: int) -> Array:
+            return np.zeros((rows, count), self.dtype)
+
+        p = (lines(half[0]), side(node[1]), lines(node[0]), side(half[1]))
+        q = (lines(node[0]), side(half[1]), lines(half[0]), side(node[1]))
+        return (*(fields() for _ in range(5)), *p, *q)
+
+    def _cut(self, fields: Sequence[Array]) -> list[Array]:
+        return [self.padding.cut(field) for field in fields]
 
     # Forwards
 
@@ -134,8 +141,13 @@ class ElasticPropagator(Propagator):
         return (steps + 1) * sum(int(field.nbytes) for field in fields)
 
     def new_kept(self, steps: int) -> Kept:
-        fields = (*self._fields[:2], *self._fields[9:])
-        return Kept(*(np.zeros((steps + 1, *field.shape), self.dtype) for field in fields))
+        q00, q01, q10, q11 = self._fields[9:]
+        fields, lines, levels = self.padding.fields, self.padding.lines, steps + 1
+        return Kept(
+            fields(levels), fields(levels),
+            lines(levels, len(q00)), np.zeros((levels, *q01.shape), self.dtype),
+            lines(levels, len(q10)), np.zeros((levels, *q11.shape), self.dtype),
+        )  # fmt: skip
 
     def prepare(self, *inputs: Array) -> None:
         lam, mu, rho, self._mechanisms, self._wavelets = inputs
@@ -146,13 +158,13 @@ class ElasticPropagator(Propagator):
 
     def _padded(self, lam: Array, mu: Array, rho: Array) -> tuple[Array, Array, Array]:
         """Return λ (as it is), and µ and ρ with their neighbours' nodes and edges continued."""
-        padded = [np.zeros(self._shape, self.dtype) for _ in range(2)]
+        padded = [self.padding.fields() for _ in range(2)]
         for whole, own in zip(padded, (mu, rho)):
             whole[self._inner] = own
-        self._halo_model.forward(padded)
+        self._halo_model.forward(self._cut(padded))
         g = self._kernels.GHOST
         low, high, left, right = self._outside
-        for whole in padded:
+        for whole in self._cut(padded):
             if low or self._surface:
                 whole[:g] = whole[g]
             if high:
@@ -170,7 +182,7 @@ class ElasticPropagator(Propagator):
         x, y = self._inner
         down, right = (_shifted(self._inner, *s) for s in ((1, 0), (0, 1)))
         real = self.dtype.type
-        fields = [np.zeros(self._shape, self.dtype) for _ in range(5)]
+        fields = [self.padding.fields() for _ in range(5)]
         b0, b1, la, m, mm = fields
         b0[x, y] = real(2 * self._dt) / (rho[x, y] + rho[down])
         b1[x, y] = real(2 * self._dt) / (rho[x, y] + rho[right])
@@ -221,7 +233,7 @@ class ElasticPropagator(Propagator):
     def _weighted(self, name: str, nodes: Array, weights: Array, factor: float) -> Array:
         if not self._light[name] or factor == 1:
             return weights
-        first = nodes // self._shape[1] == self._kernels.GHOST
+        first = nodes // self.padding.pitch == self._kernels.GHOST
         return np.where(first, weights * self.dtype.type(factor), weights)
 
     def advance(self, first: int, last: int, kept: Any = None) -> None:
@@ -251,10 +263,10 @@ class ElasticPropagator(Propagator):
         for n in range(first, last):
             k, m = (n - first) % levels, (n - first + 1) % levels
             now, then = (v0[m], v1[m]), (v0[k], v1[k])
-            self._halo_s.forward(s)
+            self._halo_s.forward(self._cut(s))
             kernels.step_velocities(n, now, then, s, self._b, p, self._geometry, levels > 1,
                                     sources, self._rows)  # fmt: skip
-            self._halo_v.forward(now)
+            self._halo_v.forward(self._cut(now))
             kernels.step_stresses(
                 n, s, now, self._c, tuple(x[m] for x in q), tuple(x[k] for x in q),
                 self._geometry, levels > 1, sources, self._rows,
@@ -311,7 +323,7 @@ class ElasticPropagator(Propagator):
             for fields, stresses, memory, sources in (
                 (v, s, p, self._source_points), (dv, ds, dp, self._dsource_points),
             ):  # fmt: skip
-                self._halo_s.forward(stresses)
+                self._halo_s.forward(self._cut(stresses))
                 kernels.step_velocities(n, fields, fields, stresses, self._b, memory, *common,
                                         sources, self._rows)  # fmt: skip
             for field, now, old, change in zip(dv, v, before, self._db):
@@ -319,7 +331,7 @@ class ElasticPropagator(Propagator):
             for fields, stresses, memory, sources in (
                 (v, s, q, self._source_points), (dv, ds, dq, self._dsource_points),
             ):  # fmt: skip
-                self._halo_v.forward(fields)
+                self._halo_v.forward(self._cut(fields))
                 kernels.step_stresses(n, stresses, fields, self._c, memory, memory, *common,
                                       sources, self._rows)  # fmt: skip
             e, f, g = self._strain_rates(v, q)
@@ -353,7 +365,7 @@ class ElasticPropagator(Propagator):
             lines = strip.lines - g
             own = (lines >= 0) & (lines < rate.shape[axis])
             if axis == 0:
-                rate[lines[own]] += memory[own][:, g:-g]
+                rate[lines[own]] += memory[own][:, self._inner[1]]
             else:
                 rate[:, lines[own]] += memory[g:-g][:, own]
         if self._surface:
@@ -370,7 +382,7 @@ class ElasticPropagator(Propagator):
             name: c.adjoint(np.ascontiguousarray(bar))
             for (name, c), bar in zip(self._collections.items(), cotangents)
         }
-        self._sums = tuple(np.zeros(self._shape, self.dtype) for _ in range(5))
+        self._sums = tuple(self.padding.fields() for _ in range(5))
         self._mechanisms_bar = np.zeros(self._mechanisms.shape, self.dtype)
         self._wavelets_bar = np.zeros(self._wavelets.shape, self.dtype)
         self._adjoint = self._new_fields()
@@ -398,13 +410,13 @@ class ElasticPropagator(Propagator):
         for n in range(last - 1, first - 1, -1):
             k = n - first
             kernels.receive_adjoint(n, v, s, b, c, self._adjoint_receivers)
-            self._halo_s.forward(s)
+            self._halo_s.forward(self._cut(s))
             kernels.step_adjoint_velocities(
                 n, v, s, b, c, (u0[k + 1], u1[k + 1]), (u0[k], u1[k]),
                 tuple(x[k + 1] for x in memory), self._sums, q, self._z, self._geometry,
                 self._adjoint_sources, self._rows,
             )  # fmt: skip
-            self._halo_v.forward(v)
+            self._halo_v.forward(self._cut(v))
             kernels.step_adjoint_stresses(s, v, c, p, self._z, self._geometry, self._rows)
 
     def finish_reverse(self, run: int) -> None:
@@ -433,7 +445,7 @@ class ElasticPropagator(Propagator):
             a, b = _plane_modulus(lam[0], own[0])
             modulus_bar = sums[0][0] / (2 * m[0]) * dt
             lam_bar[0], mu_bar[0] = modulus_bar * a, modulus_bar * b
-        mu_padded, rho_padded = (np.zeros(self._shape, self.dtype) for _ in range(2))
+        mu_padded, rho_padded = (self.padding.fields() for _ in range(2))
         mu_padded[x, y] += mu_bar
         shear = sums[2] * self._c[2][x, y] / (4 * dt)
         for corner in _CORNERS:
@@ -444,7 +456,7 @@ class ElasticPropagator(Propagator):
             part = total / (2 * dt)
             rho_padded[x, y] += part
             rho_padded[_shifted(self._inner, *move)] += part
-        self._fold((mu_padded, rho_padded))
+        self._fold(self._cut((mu_padded, rho_padded)))
         return (lam_bar, mu_padded[x, y].copy(), rho_padded[x, y].copy(), self._mechanisms_bar,
                 self._wavelets_bar)  # fmt: skip
 

@@ -1,0 +1,71 @@
+"""Arrays of a patch with its ghosts, laid out for vector instructions."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..comm import CartesianGrid
+from ..variable import Array
+
+#: Bytes in a cache line, which is also the longest vector register.
+LINE = 64
+
+
+def row_pitch(columns: int, dtype: DTypeLike) -> int:
+    """Return how many entries apart rows of so many entries are.
+
+    Whole cache lines, and never a multiple of 1 kB: rows that far apart compete for the same places
+    in a cache.
+    """
+    each = LINE // np.dtype(dtype).itemsize
+    lines = -(-columns // each)
+    return each * (lines + (lines % 16 == 0))
+
+
+class Padding:
+    """How the arrays of a patch are padded: by ghosts on all sides, and by unused columns.
+
+    The first owned node of each row is at the beginning of a cache line, so that loads and stores
+    of whole vectors of owned nodes do not straddle two.
+
+    Parameters
+    ----------
+    grid : CartesianGrid
+        Two-dimensional.
+    ghost : int
+        Ghost layers on either side.
+    dtype : dtype_like
+
+    Attributes
+    ----------
+    rows, columns, pitch : int
+        Rows and columns of the patch with its ghosts, and columns with the unused ones at the end.
+    inner : tuple of slice
+        The owned nodes.
+    """
+
+    def __init__(self, grid: CartesianGrid, ghost: int, dtype: DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+        self.rows, self.columns = grid.padded_shape(ghost)
+        self.pitch = row_pitch(self.columns, self.dtype)
+        self.inner = grid.interior(ghost)
+
+    def fields(self, *leading: int) -> Array:
+        """Return zeros of shape ``(*leading, rows, pitch)``."""
+        return self.lines(*leading, self.rows)
+
+    def lines(self, *leading: int) -> Array:
+        """Return zeros of shape ``(*leading, pitch)``."""
+        shape = (*leading, self.pitch)
+        size, itemsize = prod(shape), self.dtype.itemsize
+        memory = np.zeros(size + LINE // itemsize, self.dtype)
+        first = memory.ctypes.data + self.inner[1].start * itemsize
+        begin = -first % LINE // itemsize
+        return memory[begin : begin + size].reshape(shape)
+
+    def cut(self, array: Array) -> Array:
+        """Return the view of an array without the unused columns."""
+        return array[..., : self.columns]
