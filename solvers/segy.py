@@ -86,18 +86,17 @@ def read_traces(path: str) -> tuple[Array, float, Array, Array]:
     are in the order of the file.
     """
     with _opened(path) as file:
-        field = import_segyio().TraceField
         values, interval = _samples(path, file)
-        scale_z = _scalars(file, field.ElevationScalar)
-        scale_x = _scalars(file, field.SourceGroupScalar)
-        for name in (field.SourceY, field.GroupY):
+        scale_z = _scalars(file, "ElevationScalar")
+        scale_x = _scalars(file, "SourceGroupScalar")
+        for name in ("SourceY", "GroupY"):
             if np.ptp(_column(file, name)):
                 _refuse(path, f"has various {name}, expected positions (depth, x) in one plane")
-        below = _column(file, field.SourceDepth) - _column(file, field.SourceSurfaceElevation)
-        sources = np.column_stack([scale_z * below, scale_x * _column(file, field.SourceX)])
-        below = 0 - _column(file, field.ReceiverGroupElevation)
-        receivers = np.column_stack([scale_z * below, scale_x * _column(file, field.GroupX)])
-        keys = np.column_stack([_column(file, field.FieldRecord), sources])
+        below = _column(file, "SourceDepth") - _column(file, "SourceSurfaceElevation")
+        sources = np.column_stack([scale_z * below, scale_x * _column(file, "SourceX")])
+        below = 0 - _column(file, "ReceiverGroupElevation")
+        receivers = np.column_stack([scale_z * below, scale_x * _column(file, "GroupX")])
+        keys = np.column_stack([_column(file, "FieldRecord"), sources])
     _, first, shot, counts = np.unique(
         keys, axis=0, return_index=True, return_inverse=True, return_counts=True
     )
@@ -150,11 +149,10 @@ def read_model(path: str) -> tuple[Array, tuple[float, float], float]:
     The columns' x are ``CDP_X``, or ``GroupX`` where that is the same for all.
     """
     with _opened(path) as file:
-        field = import_segyio().TraceField
         values, interval = _samples(path, file)
-        x = _column(file, field.CDP_X)
-        x = x if np.ptp(x) else _column(file, field.GroupX)
-        unit = _scalars(file, field.SourceGroupScalar)
+        x = _column(file, "CDP_X")
+        x = x if np.ptp(x) else _column(file, "GroupX")
+        unit = _scalars(file, "SourceGroupScalar")
     x = x * unit
     even = np.linspace(x[0], x[-1], len(x))
     # Coordinates are whole numbers of their unit.
@@ -252,30 +250,29 @@ def _measure(path: str) -> None:
 def _samples(path: str, file: Any) -> tuple[Array, int]:
     """Return the samples of all traces, (traces, samples), and their interval."""
     segyio = import_segyio()
-    field = segyio.TraceField
     if file.bin[segyio.BinField.MeasurementSystem] == 2:
         _refuse(path, "has coordinates in feet, expected metres")
-    if (units := _column(file, field.CoordinateUnits).max()) > 1:
+    if (units := _column(file, "CoordinateUnits").max()) > 1:
         _refuse(path, f"has coordinates in degrees (coordinate units {units:.0f}), expected metres")
-    codes = _column(file, field.TraceIdentificationCode)
+    codes = _column(file, "TraceIdentificationCode")
     if np.isin(codes, NOT_DATA).any():
         row = int(np.flatnonzero(np.isin(codes, NOT_DATA))[0])
         _refuse(
             path,
             f"trace {row + 1} is not of seismic data (identification code {codes[row]:.0f})",
         )
-    if _column(file, field.DelayRecordingTime).any():
+    if _column(file, "DelayRecordingTime").any():
         _refuse(path, "has traces that begin late (DelayRecordingTime), expected all from zero")
-    _agreed_number(path, file, field.TRACE_SAMPLE_COUNT, len(file.samples))
+    _agreed_number(path, file, "TRACE_SAMPLE_COUNT", len(file.samples))
     common = file.bin[segyio.BinField.Interval]
-    interval = _agreed_number(path, file, field.TRACE_SAMPLE_INTERVAL, common)
+    interval = _agreed_number(path, file, "TRACE_SAMPLE_INTERVAL", common)
     values = np.asarray(file.trace.raw[:], np.float64)
     if not np.isfinite(values).all():
         _refuse(path, "has samples that are not finite")
     return values, interval
 
 
-def _agreed_number(path: str, file: Any, name: Any, common: int) -> int:
+def _agreed_number(path: str, file: Any, name: str, common: int) -> int:
     """Return what the headers say that may be left out in that of the file or in the traces'.
 
     The fields are unsigned; segyio reads them as signed.
@@ -290,13 +287,15 @@ def _agreed_number(path: str, file: Any, name: Any, common: int) -> int:
     return expected
 
 
-def _column(file: Any, name: Any) -> Array:
+def _column(file: Any, name: str) -> Array:
     """Return a header field of all traces."""
-    found: Array = np.asarray(file.attributes(name)[:], np.float64)
+    found: Array = np.asarray(
+        file.attributes(getattr(import_segyio().TraceField, name))[:], np.float64
+    )
     return found
 
 
-def _scalars(file: Any, name: Any) -> Array:
+def _scalars(file: Any, name: str) -> Array:
     """Return the factors of coordinates: those above zero multiply, those below divide."""
     scalars = _column(file, name)
     size = np.maximum(np.abs(scalars), 1)
