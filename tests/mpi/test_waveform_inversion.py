@@ -10,11 +10,13 @@ import pytest
 from acoustic_inversion import AcousticInversion
 from elastic_inversion import ElasticInversion
 from mpi4py import MPI
-from seismic import Model, read_model, ricker
-from waveform import MISFITS, Inversion, errors
+from seismic import Model, read_model
+from waveform import Inversion, errors
+from waveform_options import MISFITS
 
 from adjoint import Tape
 from adjoint.optimize import minimize
+from adjoint.solvers import ricker
 from adjoint.testing import taylor_test
 
 pytestmark = [
@@ -44,7 +46,7 @@ def small_model() -> Model:
         true=whole[0], start=whole[1], mask=z > 30, spacing=spacing, dt=dt,
         sources=np.array([[20.0, 100.0], [20.0, 210.0], [20.0, 330.0]]),
         receivers=np.stack([np.full(10, 20.0), np.linspace(30, 400, 10)], axis=1),
-        wavelet=ricker(steps, dt, 9.0), peak_frequency=9.0,
+        wavelet=ricker(dt * np.arange(steps), 9.0), peak_frequency=9.0,
     )  # fmt: skip
 
 
