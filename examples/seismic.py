@@ -192,6 +192,18 @@ def read_model(path: Path, names: tuple[str, ...]) -> Model:
     for key in needed:
         if not np.isfinite(found[key]).all():
             raise ValueError(f"{path}: {key} has values that are not finite")
+    for key in ("sources", "receivers"):
+        if not len(found[key]):
+            raise ValueError(f"{path}: {key} is empty")
+        off = (found[key] < 0) | (found[key] > np.array(shape) - 1)
+        if off.any():
+            x, z = found[key][np.flatnonzero(off.any(axis=1))[0]]
+            raise ValueError(
+                f"{path}: {key} has ({x:g}, {z:g}), expected nodes from (0, 0) to "
+                f"({shape[0] - 1}, {shape[1] - 1})"
+            )
+    if not found["source_time_function"].any():
+        raise ValueError(f"{path}: source_time_function is zero")
     spacing, dt = float(found["spacing"]), float(found["dt"])
     wavelet = found["source_time_function"]
     peak = float(found["peak_frequency"])

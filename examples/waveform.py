@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,7 +20,7 @@ from seismic import (
     layered,
     read_model,
 )
-from waveform_options import arguments
+from waveform_options import arguments, one_message
 
 from adjoint import agreed, communicator
 from adjoint.comm import Allreduce, CartesianGrid, GatherField, rank, size
@@ -281,23 +282,25 @@ def invert(
         Default budget of a process.
     """
     started = time.perf_counter()
-    options = arguments(description, out, memory)
     world = communicator()
-    with agreed(world):
-        model = layered() if options.model is None else read_model(options.model, parameters)
-        if options.shot_groups > len(model.sources):
-            raise ValueError(
-                f"--shot-groups {options.shot_groups} is more than the {len(model.sources)} shots"
-            )
-    with agreed(world):
-        if world.rank == 0:
-            options.out.mkdir(parents=True, exist_ok=True)
-    inversion = kind(
-        model, options.unknown, options.shot_groups, options.misfit, options.noise, options.seed,
-        options.memory,
-    )  # fmt: skip
-    if options.save_traces is not None:
-        inversion.save_observed(options.save_traces)
+    with one_message(Path(sys.argv[0]).name):
+        options = arguments(description, out, memory)
+        with agreed(world):
+            model = layered() if options.model is None else read_model(options.model, parameters)
+            if options.shot_groups > len(model.sources):
+                raise ValueError(
+                    f"--shot-groups {options.shot_groups} is more than the "
+                    f"{len(model.sources)} shots"
+                )
+        inversion = kind(
+            model, options.unknown, options.shot_groups, options.misfit, options.noise,
+            options.seed, options.memory,
+        )  # fmt: skip
+        with agreed(world):
+            if world.rank == 0:
+                options.out.mkdir(parents=True, exist_ok=True)
+        if options.save_traces is not None:
+            inversion.save_observed(options.save_traces)
     if world.rank == 0:
         print(
             f"{model.shape[0]}×{model.shape[1]} nodes, {len(model.sources)} shots, "

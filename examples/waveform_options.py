@@ -5,13 +5,40 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from adjoint import communicator
 from adjoint.comm import rank, size
 
 MISFITS = ("least-squares", "cross-correlation", "envelope")
+
+
+@contextlib.contextmanager
+def one_message(program: str) -> Iterator[None]:
+    """End all ranks with one line of rank 0 where what the user gave is refused.
+
+    The first rank to end ends the job, so the others wait until rank 0 has printed; not for ever,
+    for a fault that only some ranks find must not block them.
+    """
+    try:
+        yield
+        return
+    except (ValueError, OSError, ImportError) as error:
+        code: str | int | None = 2
+        if rank() == 0:
+            print(f"{program}: error: {error}", file=sys.stderr, flush=True)
+    except SystemExit as end:
+        code = end.code
+    printed = communicator().Ibarrier()
+    patience = time.monotonic() + 3
+    while not printed.Test() and time.monotonic() < patience:
+        time.sleep(0.01)
+    sys.exit(code)
 
 
 def arguments(description: str | None, out: str, memory: str | None) -> argparse.Namespace:
@@ -50,4 +77,8 @@ def arguments(description: str | None, out: str, memory: str | None) -> argparse
             if fault:
                 value = getattr(options, name.strip("-").replace("-", "_"))
                 parser.error(f"{name} {value} is out of range")
+        kinds = (".npz", ".sgy", ".segy")
+        if options.save_traces and options.save_traces.suffix.lower() not in kinds:
+            parser.error(f"--save-traces {options.save_traces}: expected a name that ends in "
+                         ".npz, .sgy or .segy")  # fmt: skip
     return options
