@@ -20,7 +20,7 @@ from ..variable import Array
 
 # The bytes of the format that are checked before segyio sees a file.
 TEXT, BINARY, TRACE = 3200, 400, 240
-FORMATS = {1: "IBM float", 5: "IEEE float"}
+FORMATS = (1, 5)  # IBM and IEEE floats
 LARGEST_SHORT, LARGEST_INT = 2**15 - 1, 2**31 - 1
 
 #: Trace identification codes of what is not seismic data: dead traces, time breaks, sweeps, ...
@@ -108,7 +108,7 @@ def read_traces(path: str) -> tuple[Array, float, Array, Array]:
         )
     # Shots by their first trace; the traces of each stay in order.
     order = np.argsort(first[shot.ravel()], kind="stable").reshape(len(counts), -1)
-    return values[order], interval * 1e-6, sources[order[:, :1]], receivers[order]
+    return values[order], interval / 1e6, sources[order[:, :1]], receivers[order]
 
 
 def write_model(path: str, field: Array, spacing: tuple[float, float], origin: float) -> None:
@@ -158,7 +158,7 @@ def read_model(path: str) -> tuple[Array, tuple[float, float], float]:
     # Coordinates are whole numbers of their unit.
     if len(x) < 2 or np.diff(x).min() <= 0 or (np.abs(x - even) > unit).any():
         _refuse(path, "has columns whose x (CDP_X or GroupX) does not increase evenly")
-    return values.T.copy(), (interval * 1e-3, float(even[1] - even[0])), float(x[0])
+    return values.T.copy(), (interval / 1e3, float(even[1] - even[0])), float(x[0])
 
 
 def _write(
@@ -306,7 +306,7 @@ def _scalars(file: Any, name: str) -> Array:
 def _scaled(path: str, values: Array) -> tuple[int, Array]:
     """Return a scalar and whole numbers for coordinates: exact ones, or the finest that fit."""
     largest = float(np.abs(values).max())
-    if largest > LARGEST_INT:
+    if largest > LARGEST_INT // 2:  # so that offsets fit, too
         _refuse(path, f"cannot take the coordinate {largest:g} m; use .npz")
     for divisor in (1, 10, 100, 1000, 10000):
         if largest * divisor > LARGEST_INT:
