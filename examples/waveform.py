@@ -20,7 +20,7 @@ from seismic import (
     layered,
     read_model,
 )
-from waveform_options import arguments, one_message
+from waveform_options import arguments, one_message, require_writable
 
 from adjoint import agreed, communicator
 from adjoint.comm import Allreduce, CartesianGrid, GatherField, rank, size
@@ -286,6 +286,8 @@ def invert(
     with one_message(Path(sys.argv[0]).name):
         options = arguments(description, out, memory)
         with agreed(world):
+            if world.rank == 0:
+                require_writable(options.out)
             model = layered() if options.model is None else read_model(options.model, parameters)
             if options.shot_groups > len(model.sources):
                 raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -39,6 +40,15 @@ def one_message(program: str) -> Iterator[None]:
     while not printed.Test() and time.monotonic() < patience:
         time.sleep(0.01)
     sys.exit(code)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise where a folder cannot be made or written in; leave nothing behind."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"--out {folder}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"--out {folder}: no permission to write in {there}")
 
 
 def arguments(description: str | None, out: str, memory: str | None) -> argparse.Namespace:

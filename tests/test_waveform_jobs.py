@@ -122,11 +122,12 @@ def test_a_bad_file_is_named_once(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_in_the_way_of_the_results(tmp_path: Path) -> None:
-    path, out = changed(tmp_path / "model.npz"), tmp_path / "out"
-    out.write_bytes(b"something else")
-    refused("acoustic", "File exists", "--model", path, out=out)
-    assert out.read_bytes() == b"something else"
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_a_file_in_the_way_of_the_results(below: str, tmp_path: Path) -> None:
+    path, file = changed(tmp_path / "model.npz"), tmp_path / "out"
+    file.write_bytes(b"something else")
+    refused("acoustic", f"{file} is not a folder", "--model", path, out=file / below)
+    assert file.read_bytes() == b"something else"
 
 
 def refused(kind: str, message: str, *options: Any, out: Path) -> None:
