@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
+import numpy as np
+
+from .variable import Array
+
 
 @contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
@@ -51,3 +55,22 @@ def _sync_directory(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Return the arrays of an ``.npz`` file, all of them numbers, as float64.
+
+    Raises
+    ------
+    ValueError
+        Where this is not such a file, or not all of one.
+    OSError
+        Where the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {key: np.asarray(archive[key], np.float64) for key in archive.files}
+        except Exception as error:  # whatever a damaged archive makes the readers raise
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{path}: not an .npz file of numbers ({reason})") from None

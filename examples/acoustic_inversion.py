@@ -25,6 +25,7 @@ class AcousticInversion(Inversion):
     name = "vp"
     label = "velocity (m/s)"
     unit = 50.0
+    kinds = ("u",)
 
     def make_wave(self, memory: str | None) -> Any:
         model = self.padded

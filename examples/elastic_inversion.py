@@ -39,6 +39,7 @@ class ElasticInversion(Inversion):
     name = "lam"
     label = "λ (GPa)"
     unit = 0.2
+    kinds = ("vz", "vx")
 
     def __init__(self, model: Model, *arguments: Any, **keywords: Any) -> None:
         super().__init__(with_lame(model), *arguments, **keywords)

@@ -13,6 +13,9 @@ A model file is an .npz with the keys
 
 Axis 0 of the file is horizontal and axis 1 depth; in the program it is the other way round. The
 file's model has no absorbing layers: they are laid around it.
+
+A SEG-Y file of P velocity in m/s, with the spacing in millimetres for the sample interval, is a
+model, too: the rest follows from the velocity as in :func:`surveyed`.
 """
 
 from __future__ import annotations
@@ -22,7 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mpi4py import MPI
 from scipy.ndimage import gaussian_filter
+
+from adjoint.files import read_npz
+from adjoint.solvers import read_model as read_field
+from adjoint.solvers import ricker
 
 PML = 20
 PARAMETERS = ("vp", "vs", "rho")
@@ -83,18 +91,63 @@ class Model:
         )
 
 
-def ricker(steps: int, dt: float, peak_frequency: float) -> Any:
-    """Return a Ricker wavelet that begins at zero."""
-    phase = (np.pi * peak_frequency * (np.arange(steps) * dt - 1.2 / peak_frequency)) ** 2
-    return (1 - 2 * phase) * np.exp(-phase)
+def surveyed(
+    vp: Any,
+    spacing: float,
+    dt: float | None = None,
+    steps: int | None = None,
+    peak_frequency: float | None = None,
+    shots: int = 8,
+) -> Model:
+    """Return a velocity with a survey near the surface, and a smooth model to start from.
+
+    Parameters
+    ----------
+    vp : numpy.ndarray, shape (nz, nx)
+        In m/s.
+    spacing : float
+        In metres.
+    dt : float, optional
+        In seconds; by default about half of the longest stable step.
+    steps : int, optional
+        By default as many as a wave takes from one end of the surface to the other by way of the
+        bottom.
+    peak_frequency : float, optional
+        In hertz; by default the slowest wave has 22.5 nodes a wavelength at it.
+    shots : int
+    """
+    rows, columns = vp.shape
+    height, width = rows * spacing, columns * spacing
+    if dt is None:
+        dt = np.floor(1e6 * 0.3 * spacing / vp.max()) / 1e6
+    if peak_frequency is None:
+        peak_frequency = float(vp.min() / (22.5 * spacing))
+    if steps is None:
+        steps = int((np.hypot(2 * height, width) / vp.mean() + 1.2 / peak_frequency) / dt)
+    true = {"vp": vp, "vs": vp / np.sqrt(3), "rho": 310 * vp**0.25}
+    places = np.arange(5, columns - 5, 2) * spacing
+    mask = np.repeat(np.arange(rows)[:, None] > 5, columns, axis=1)
+    smooth = {name: gaussian_filter(field, 16, mode="nearest") for name, field in true.items()}
+    depth = 2 * spacing
+    return Model(
+        true=true,
+        start={name: np.where(mask, smooth[name], true[name]) for name in true},
+        mask=mask,
+        spacing=spacing,
+        dt=dt,
+        sources=np.stack([np.full(shots, depth), (np.arange(shots) + 0.5) * width / shots], axis=1),
+        receivers=np.stack([np.full(len(places), depth), places], axis=1),
+        wavelet=ricker(np.arange(steps) * dt, peak_frequency),
+        peak_frequency=peak_frequency,
+    )
 
 
-def layered(shots: int = 8) -> Model:
-    """Return four layers with gently undulating interfaces, and a smooth model to start from.
+def layered() -> Model:
+    """Return four layers with gently undulating interfaces.
 
     As in figure 18 of Xu, Zhu and Darve, sources and receivers are near the surface.
     """
-    rows, columns, spacing, dt, steps, peak = 100, 200, 10.0, 1e-3, 1300, 8.0
+    rows, columns, spacing = 100, 200, 10.0
     z, x = np.mgrid[:rows, :columns] * spacing
     width = columns * spacing
     interfaces = [
@@ -103,23 +156,7 @@ def layered(shots: int = 8) -> Model:
         720 + 50 * np.cos(2 * np.pi * x / width),
     ]
     vp = 1800.0 + 400 * np.sum([z > depth for depth in interfaces], axis=0)
-    true = {"vp": vp, "vs": vp / np.sqrt(3), "rho": 310 * vp**0.25}
-    depth = np.arange(shots)
-    sources = np.stack([np.full(shots, 20.0), (depth + 0.5) * width / shots], axis=1)
-    places = np.arange(5, columns - 5, 2) * spacing
-    mask = z > 50
-    smooth = {name: gaussian_filter(field, 16, mode="nearest") for name, field in true.items()}
-    return Model(
-        true=true,
-        start={name: np.where(mask, smooth[name], true[name]) for name in true},
-        mask=mask,
-        spacing=spacing,
-        dt=dt,
-        sources=sources,
-        receivers=np.stack([np.full(len(places), 20.0), places], axis=1),
-        wavelet=ricker(steps, dt, peak),
-        peak_frequency=peak,
-    )
+    return surveyed(vp, spacing, dt=1e-3, steps=1300, peak_frequency=8.0)
 
 
 def read_model(path: Path, names: tuple[str, ...]) -> Model:
@@ -132,11 +169,9 @@ def read_model(path: Path, names: tuple[str, ...]) -> Model:
     OSError
         Where the file cannot be read.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {key: np.asarray(file[key], dtype=np.float64) for key in file.files}
-    except (ValueError, EOFError, KeyError) as error:
-        raise ValueError(f"{path}: not an .npz file of numbers ({error})") from None
+    if path.suffix.lower() in (".sgy", ".segy"):
+        return _read_velocity(path)
+    found = read_npz(path)
     fields = [*names, *(f"{name}_smooth" for name in names)]
     needed = [*fields, "spacing", "dt", "nt", "sources", "receivers", "source_time_function"]
     if missing := [key for key in needed if key not in found]:
@@ -157,6 +192,18 @@ def read_model(path: Path, names: tuple[str, ...]) -> Model:
     for key in needed:
         if not np.isfinite(found[key]).all():
             raise ValueError(f"{path}: {key} has values that are not finite")
+    for key in ("sources", "receivers"):
+        if not len(found[key]):
+            raise ValueError(f"{path}: {key} is empty")
+        off = (found[key] < 0) | (found[key] > np.array(shape) - 1)
+        if off.any():
+            x, z = found[key][np.flatnonzero(off.any(axis=1))[0]]
+            raise ValueError(
+                f"{path}: {key} has ({x:g}, {z:g}), expected nodes from (0, 0) to "
+                f"({shape[0] - 1}, {shape[1] - 1})"
+            )
+    if not found["source_time_function"].any():
+        raise ValueError(f"{path}: source_time_function is zero")
     spacing, dt = float(found["spacing"]), float(found["dt"])
     wavelet = found["source_time_function"]
     peak = float(found["peak_frequency"])
@@ -174,6 +221,18 @@ def read_model(path: Path, names: tuple[str, ...]) -> Model:
         wavelet=wavelet,
         peak_frequency=peak,
     )
+
+
+def _read_velocity(path: Path) -> Model:
+    """Return the model of a SEG-Y file, which has a velocity alone."""
+    vp, (z, x), _ = read_field(path, comm=MPI.COMM_SELF)
+    if abs(z - x) > 1e-6 * z:
+        raise ValueError(f"{path}: spacing is {z:g} m and {x:g} m, expected the same for both axes")
+    if min(vp.shape) < 12:
+        raise ValueError(f"{path}: has {vp.shape[0]}×{vp.shape[1]} nodes, expected 12 or more")
+    if vp.min() <= 0:
+        raise ValueError(f"{path}: has the velocity {vp.min():g} m/s, expected positive ones")
+    return surveyed(vp, z)
 
 
 def _pyplot() -> Any:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,19 +20,18 @@ from seismic import (
     layered,
     read_model,
 )
+from waveform_options import arguments, one_message, require_writable
 
 from adjoint import agreed, communicator
 from adjoint.comm import Allreduce, CartesianGrid, GatherField, rank, size
 from adjoint.files import written_whole
 from adjoint.nn import MLP
 from adjoint.optimize import Result, minimize
-from adjoint.solvers import Butterworth, Envelope, LeastSquares
+from adjoint.solvers import Butterworth, Envelope, LeastSquares, write_traces
 from adjoint.solvers import NormalizedCrossCorrelation as CrossCorrelation
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-MISFITS = ("least-squares", "cross-correlation", "envelope")
 
 
 class Inversion:
@@ -50,7 +48,7 @@ class Inversion:
     groups : int
         Groups of ranks that share the shots.
     misfit : str
-        One of ``MISFITS``.
+        One of ``waveform_options.MISFITS``.
     noise : float
         Standard deviation of the noise, relative to the root mean square of the traces.
     seed : int
@@ -65,6 +63,8 @@ class Inversion:
     name: ClassVar[str]
     label: ClassVar[str]
     unit: ClassVar[float]
+    #: What the traces of each kind are called in names of files.
+    kinds: ClassVar[tuple[str, ...]]
 
     def __init__(
         self,
@@ -195,6 +195,17 @@ class Inversion:
             whole[index] = found
         return whole
 
+    def save_observed(self, path: Path) -> None:
+        """Write the observed traces; those of several kinds into a file for each."""
+        model = self.model
+        for kind, traces in zip(self.kinds, self.observed):
+            whole = np.zeros((len(model.sources), len(model.receivers), model.steps))
+            parts = self.total.comm.gather((self.shots, self.wave.receivers, traces))
+            for shots, receivers, part in parts or ():
+                whole[np.ix_(shots, receivers)] = part
+            single = path if len(self.kinds) == 1 else path.with_stem(f"{path.stem}-{kind}")
+            write_traces(single, whole, model.dt, model.sources, model.receivers, self.total.comm)
+
     def wavefields(self, field: Any, shot: int, times: Any) -> list[tuple[float, Any]]:
         """Return the wavefield of one of this group's shots at some times, on its rank 0."""
         self.traces(field, self.wavelets)  # prepares the propagator
@@ -249,41 +260,6 @@ def errors(inversion: Inversion, found: Any, energy: Any) -> dict[str, float]:
     }
 
 
-def arguments(description: str | None, out: str, memory: str | None) -> argparse.Namespace:
-    """Parse the command line; of all ranks, rank 0 alone prints what is wrong with it."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--model", type=Path, metavar="FILE.npz", help="model and survey; layers by default")
-    add("--unknown", choices=("grid", "network"), default="grid", help="(default grid)")
-    add("--misfit", choices=MISFITS, default=MISFITS[0], help=f"(default {MISFITS[0]})")
-    add("--bands", type=float, nargs="*", default=[], metavar="HZ", help="cutoffs of first stages")
-    add("--iterations", type=int, default=40, help="of L-BFGS in each stage (default 40)")
-    add("--shot-groups", type=int, default=1, metavar="G", help="groups that share the shots")
-    add("--noise", type=float, default=0.0, help="relative to the traces' root mean square")
-    default = memory or "all it takes"
-    add("--memory", default=memory, help=f"for the reverse sweep, per process (default {default})")
-    add("--seed", type=int, default=0)
-    add("--out", type=Path, default=Path(out), help=f"folder for results (default {out})")
-    add("--resume", action="store_true", help="continue the run in --out")
-    silent = contextlib.redirect_stderr(io.StringIO()) if rank() else contextlib.nullcontext()
-    quiet = contextlib.redirect_stdout(io.StringIO()) if rank() else contextlib.nullcontext()
-    with silent, quiet:
-        options = parser.parse_args()
-        for name, fault in {
-            "--iterations": options.iterations < 1,
-            "--shot-groups": not 1 <= options.shot_groups <= size(),
-            "--noise": not 0 <= options.noise < np.inf,
-            "--bands": any(not 0 < cutoff < np.inf for cutoff in options.bands),
-            "--seed": options.seed < 0,
-        }.items():
-            if fault:
-                value = getattr(options, name.strip("-").replace("-", "_"))
-                parser.error(f"{name} {value} is out of range")
-    return options
-
-
 def invert(
     kind: type[Inversion],
     description: str | None,
@@ -306,21 +282,27 @@ def invert(
         Default budget of a process.
     """
     started = time.perf_counter()
-    options = arguments(description, out, memory)
     world = communicator()
-    with agreed(world):
-        model = layered() if options.model is None else read_model(options.model, parameters)
-        if options.shot_groups > len(model.sources):
-            raise ValueError(
-                f"--shot-groups {options.shot_groups} is more than the {len(model.sources)} shots"
-            )
-    with agreed(world):
-        if world.rank == 0:
-            options.out.mkdir(parents=True, exist_ok=True)
-    inversion = kind(
-        model, options.unknown, options.shot_groups, options.misfit, options.noise, options.seed,
-        options.memory,
-    )  # fmt: skip
+    with one_message(Path(sys.argv[0]).name):
+        options = arguments(description, out, memory)
+        with agreed(world):
+            if world.rank == 0:
+                require_writable(options.out)
+            model = layered() if options.model is None else read_model(options.model, parameters)
+            if options.shot_groups > len(model.sources):
+                raise ValueError(
+                    f"--shot-groups {options.shot_groups} is more than the "
+                    f"{len(model.sources)} shots"
+                )
+        inversion = kind(
+            model, options.unknown, options.shot_groups, options.misfit, options.noise,
+            options.seed, options.memory,
+        )  # fmt: skip
+        with agreed(world):
+            if world.rank == 0:
+                options.out.mkdir(parents=True, exist_ok=True)
+        if options.save_traces is not None:
+            inversion.save_observed(options.save_traces)
     if world.rank == 0:
         print(
             f"{model.shape[0]}×{model.shape[1]} nodes, {len(model.sources)} shots, "

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .misfit import Envelope, LeastSquares, NormalizedCrossCorrelation
     from .pattern import Pattern
     from .poisson import Poisson
+    from .seismic_files import read_model, read_traces, write_model, write_traces
     from .transpose import Transpose
 
 _MODULES = {
@@ -40,13 +41,18 @@ _MODULES = {
     "Poisson": "poisson",
     "Solved": "krylov",
     "Transpose": "transpose",
+    "read_model": "seismic_files",
+    "read_traces": "seismic_files",
     "ricker": "acquisition",
+    "write_model": "seismic_files",
+    "write_traces": "seismic_files",
 }
 
 __all__ = [
     "AcousticWave", "Butterworth", "ConvergenceError", "DiffusionMatrix", "DirichletLoad",
     "ElasticWave", "Envelope", "Lame", "LeastSquares", "LinearSolve", "MatVec",
-    "NormalizedCrossCorrelation", "Pattern", "Poisson", "Solved", "Transpose", "ricker",
+    "NormalizedCrossCorrelation", "Pattern", "Poisson", "Solved", "Transpose", "read_model",
+    "read_traces", "ricker", "write_model", "write_traces",
 ]  # fmt: skip
 
 

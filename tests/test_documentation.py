@@ -25,6 +25,7 @@ def blocks(page: Path) -> list[str]:
     return [block for block in found if not block.startswith("  ")]
 
 
+@pytest.mark.timeout(300)  # pages on waves may have to wait for the compiler
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)

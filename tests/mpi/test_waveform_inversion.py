@@ -10,11 +10,13 @@ import pytest
 from acoustic_inversion import AcousticInversion
 from elastic_inversion import ElasticInversion
 from mpi4py import MPI
-from seismic import Model, read_model, ricker
-from waveform import MISFITS, Inversion, errors
+from seismic import Model, read_model
+from waveform import Inversion, errors
+from waveform_options import MISFITS
 
 from adjoint import Tape
 from adjoint.optimize import minimize
+from adjoint.solvers import read_traces, ricker, write_model
 from adjoint.testing import taylor_test
 
 pytestmark = [
@@ -44,7 +46,7 @@ def small_model() -> Model:
         true=whole[0], start=whole[1], mask=z > 30, spacing=spacing, dt=dt,
         sources=np.array([[20.0, 100.0], [20.0, 210.0], [20.0, 330.0]]),
         receivers=np.stack([np.full(10, 20.0), np.linspace(30, 400, 10)], axis=1),
-        wavelet=ricker(steps, dt, 9.0), peak_frequency=9.0,
+        wavelet=ricker(dt * np.arange(steps), 9.0), peak_frequency=9.0,
     )  # fmt: skip
 
 
@@ -122,6 +124,10 @@ def test_model_files(tmp_path: Path) -> None:
         ({"nt": 5}, r"source_time_function has shape \(4,\), expected \(5,\)"),
         ({"vp_smooth": np.ones((5, 9))}, r"vp_smooth has shape \(5, 9\), expected \(9, 5\)"),
         ({"vp": np.full((9, 5), np.nan)}, "vp has values that are not finite"),
+        ({"receivers": [[3, 5]]}, r"receivers has \(3, 5\), expected nodes .* to \(8, 4\)"),
+        ({"sources": [[1, 1], [-1, 1]]}, r"sources has \(-1, 1\), expected nodes from \(0, 0\)"),
+        ({"sources": np.ones((0, 2))}, "sources is empty"),
+        ({"source_time_function": np.zeros(4)}, "source_time_function is zero"),
     ):
         changed = {k: v for k, v in {**keys, **change}.items() if v is not None}
         np.savez(path, **changed)
@@ -130,3 +136,44 @@ def test_model_files(tmp_path: Path) -> None:
     path.write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"model\.npz: not an \.npz file"):
         read_model(path, ("vp",))
+
+
+@pytest.mark.parallel([1])
+def test_velocities_in_segy_files(tmp_path: Path) -> None:
+    path = tmp_path / "vp.sgy"
+    vp = np.linspace(1500, 4500, 40)[:, None] + np.arange(60)
+    write_model(path, vp, 12.5)
+    model = read_model(path, ("vp", "vs", "rho"))
+    np.testing.assert_allclose(model.true["vp"], vp, rtol=1e-7)
+    assert model.spacing == 12.5
+    assert model.dt * vp.max() * np.sqrt(2) / 12.5 < 0.5 * 6 / 7
+    assert model.steps * model.dt * vp.mean() > np.hypot(2 * 40 * 12.5, 60 * 12.5)
+    for places in (model.sources, model.receivers):
+        assert ((places >= 0) & (places <= [39 * 12.5, 59 * 12.5])).all()
+    start = model.start["vp"]
+    np.testing.assert_array_equal(start[:6], model.true["vp"][:6])
+    for field, spacing, message in (
+        (vp, (10.0, 12.5), "spacing is 10 m and 12.5 m, expected the same"),
+        (vp[:9], 10.0, "has 9×60 nodes, expected 12 or more"),
+        (vp - 1500, 10.0, "has the velocity 0 m/s, expected positive ones"),
+    ):
+        write_model(path, field, spacing)
+        with pytest.raises(ValueError, match=message):
+            read_model(path, ("vp",))
+
+
+@pytest.mark.parallel([1, 3])
+@pytest.mark.parametrize("kind", [AcousticInversion, ElasticInversion])
+def test_observed_traces_in_files(kind: type[Inversion], tmp_path: Path) -> None:
+    comm, model = MPI.COMM_WORLD, small_model()
+    path = Path(comm.bcast(str(tmp_path))) / "observed.sgy"
+    alone = kind(model, comm=MPI.COMM_SELF)
+    kind(model, groups=min(2, comm.size)).save_observed(path)
+    for name, expected in zip(kind.kinds, alone.observed):
+        found = read_traces(path if len(kind.kinds) == 1 else path.with_stem(f"observed-{name}"))
+        np.testing.assert_allclose(found.traces, expected, atol=1e-6 * np.abs(expected).max())
+        assert np.abs(expected).max() > 0
+        assert found.dt == model.dt
+        np.testing.assert_allclose(found.sources[:, 0], model.sources, atol=1e-4)
+        np.testing.assert_allclose(found.receivers[1], model.receivers, atol=1e-4)
+    comm.Barrier()  # before rank 0 removes its folder

@@ -1,0 +1,190 @@
+"""The waveform inversions as a user starts them: what bad input gets, and runs that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from adjoint.solvers import read_traces, ricker
+from tests.jobs import ROOT, command, environment
+
+KINDS = ("acoustic", "elastic")
+
+
+def arguments(kind: str, *options: Any) -> list[str]:
+    return command(f"examples/{kind}_inversion.py", *options)
+
+
+def run(kind: str, *options: Any, limit: float = 250) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        arguments(kind, *options), cwd=ROOT, env=environment(), capture_output=True, text=True,
+        timeout=limit,
+    )  # fmt: skip
+
+
+def model() -> dict[str, Any]:
+    """Return the keys of a model of 18×13 nodes with two shots."""
+    x, z = np.mgrid[:18, :13] * 20.0
+    smooth = 2500 + 1.5 * z
+    vp = smooth + 300 * np.exp(-((z - 150) ** 2 + (x - 180) ** 2) / 2 / 50**2)
+    fields = {"vp": vp, "vs": vp / 1.6, "rho": np.full_like(vp, 2000.0)}
+    start = {"vp_smooth": smooth, "vs_smooth": smooth / 1.6, "rho_smooth": fields["rho"]}
+    return {
+        **fields, **start, "mask": z > 30, "spacing": 20.0, "dt": 3e-3, "nt": 100,
+        "sources": [[5, 1], [12, 1]], "receivers": [[1, 1], [4, 1], [8, 1], [15, 1]],
+        "source_time_function": ricker(3e-3 * np.arange(100), 8.0), "peak_frequency": 8.0,
+    }  # fmt: skip
+
+
+def changed(path: Path, **changes: Any) -> Path:
+    """Write a model with other values; without the keys that are None."""
+    keys = {key: value for key, value in {**model(), **changes}.items() if value is not None}
+    np.savez(path, **keys)
+    return path
+
+
+def hole(name: str) -> Any:
+    field = model()[name]
+    field[4, 5] = np.nan
+    return field
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_help_is_printed_once(kind: str) -> None:
+    found = run(kind, "--help", limit=30)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("usage: ") == 1
+    assert "--save-traces FILE" in found.stdout
+
+
+FAULTS: dict[str, tuple[str, dict[str, Any], tuple[Any, ...], str]] = {
+    "unknown option": ("elastic", {}, ("--modle", "a"), "unrecognized arguments: --modle a"),
+    "more groups than ranks": (
+        "acoustic", {}, ("--shot-groups", 3), "--shot-groups 3 is out of range",
+    ),
+    "more groups than shots": (
+        "acoustic", {"sources": [[5, 1]]}, ("--shot-groups", 2),
+        "--shot-groups 2 is more than the 1 shots",
+    ),
+    "missing keys": ("elastic", {"vs": None, "dt": None}, (), "lacks the keys vs, dt"),
+    "a wrong shape": (
+        "elastic", {"rho": np.ones((13, 18))}, (), "rho has shape (13, 18), expected (18, 13)",
+    ),
+    "not a number": ("elastic", {"vs": hole("vs")}, (), "vs has values that are not finite"),
+    "an unstable step": (
+        "elastic", {"dt": 0.02}, (), "ElasticWave: dt is 0.02 s, expected at most 0.00",
+    ),
+    "a source off the grid": (
+        "acoustic", {"sources": [[5, 1], [300, 1]]}, (),
+        "sources has (300, 1), expected nodes from (0, 0) to (17, 12)",
+    ),
+    "too small a budget": (
+        "elastic", {}, ("--memory", "10 kB"), "memory is 10000 bytes, expected at least",
+    ),
+    "traces of an unknown kind": (
+        "acoustic", {}, ("--save-traces", "traces.dat"),
+        "--save-traces traces.dat: expected a name that ends in .npz, .sgy or .segy",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_input_is_named_once(fault: str, tmp_path: Path) -> None:
+    kind, changes, options, message = FAULTS[fault]
+    path = changed(tmp_path / "model.npz", **changes)
+    refused(kind, message, "--model", path, *options, out=tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.npz"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.npz", None, "No such file or directory"),
+        ("bad.npz", b"PK\x03\x04 no archive", "not an .npz file of numbers"),
+        ("bad.sgy", b"no seismic file\n" * 400, "not a big-endian SEG-Y file"),
+    ],
+)
+def test_a_bad_file_is_named_once(
+    name: str, content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    refused("acoustic", message, "--model", path, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_a_file_in_the_way_of_the_results(below: str, tmp_path: Path) -> None:
+    path, file = changed(tmp_path / "model.npz"), tmp_path / "out"
+    file.write_bytes(b"something else")
+    refused("acoustic", f"{file} is not a folder", "--model", path, out=file / below)
+    assert file.read_bytes() == b"something else"
+
+
+def refused(kind: str, message: str, *options: Any, out: Path) -> None:
+    """Run what cannot be run: one line says why, within ten seconds."""
+    start = time.monotonic()
+    found = run(kind, *options, "--out", out, limit=30)
+    assert time.monotonic() - start < 10
+    assert found.returncode not in (0, None)
+    lines = [line for line in found.stderr.splitlines() if message in line]
+    assert len(lines) == 1, found.stderr
+    assert lines[0].startswith(f"{kind}_inversion.py: error: ")
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.timeout(600)  # the first run may have to wait for the compiler
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_run_is_continued_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    common = ["--model", changed(tmp_path / "model.npz"), "--bands", 6, "--iterations", 3,
+              "--shot-groups", 2]  # fmt: skip
+    whole = run(kind, *common, "--out", tmp_path / "whole", "--save-traces", tmp_path / "d.npz")
+    assert whole.returncode == 0, whole.stderr
+    figures = {f"{name}.png" for name in ("model", "traces", "wavefield", "loss")}
+    assert {p.name for p in (tmp_path / "whole").iterdir()} == {
+        "state-1.npz", "state-2.npz", "result.npz", *figures,
+    }  # fmt: skip
+    for name in ("d.npz",) if kind == "acoustic" else ("d-vz.npz", "d-vx.npz"):
+        assert read_traces(tmp_path / name).traces.shape == (2, 4, 100)
+
+    killed_in_stage(2, kind, *common, "--out", tmp_path / "parts")
+    assert {p.name for p in (tmp_path / "parts").iterdir()} >= {"state-1.npz", "state-2.npz"}
+    assert not (tmp_path / "parts" / "result.npz").exists()
+    rest = run(kind, *common, "--out", tmp_path / "parts", "--resume")
+    assert rest.returncode == 0, rest.stderr
+    with np.load(tmp_path / "whole/result.npz") as a, np.load(tmp_path / "parts/result.npz") as b:
+        assert set(a.files) == set(b.files)
+        assert len(a["loss"]) == 8
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def killed_in_stage(stage: int, kind: str, *options: Any) -> None:
+    """Start a job and kill one of its ranks after the first iteration of a stage."""
+    job = subprocess.Popen(
+        arguments(kind, *options), cwd=ROOT, env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert job.stdout is not None
+        said: list[str] = []
+        for start in (f"stage {stage}", "iteration     1"):
+            while not said or not said[-1].startswith(start):
+                said.append(job.stdout.readline())
+                assert said[-1], said
+        ranks = [p.pid for p in psutil.Process(job.pid).children() if "python" in p.name()]
+        assert len(ranks) == 2
+        os.kill(ranks[1], signal.SIGKILL)
+        assert job.wait(timeout=20) != 0
+    finally:
+        job.kill()
+        job.communicate()
