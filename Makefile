@@ -22,7 +22,7 @@ export GRADIENT_CHECKS = $(CURDIR)/$(CHECKS)
 MPI_TEST = timeout 420 mpiexec -n $(1) $(PY) -m mpi4py -m pytest -q --color=no \
 	-m "parallel[$(1)]" tests/mpi
 
-.PHONY: help setup peers invert test lint test-serial test-mpi clean
+.PHONY: help setup peers invert test lint test-serial test-mpi bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -61,6 +61,12 @@ test-mpi: setup
 	$(call MPI_TEST,4)
 	$(call MPI_TEST,6)
 	$(call MPI_TEST,9)
+
+bench: setup ## run all benchmarks (25 minutes) and write benchmarks/README.md
+	$(PY) benchmarks/run.py
+
+bench-quick: setup ## the same with smaller sizes (3 minutes), written to results/benchmarks
+	$(PY) benchmarks/run.py --quick --json results/benchmarks/quick --out results/benchmarks
 
 clean: ## remove the environment, caches and results
 	rm -rf $(VENV) .venv-peers build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis

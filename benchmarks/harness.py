@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from adjoint import communicator
+
+#: What has been printed, for the file: title, header and cells of each table.
+_tables: list[dict[str, Any]] = []
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -57,6 +61,7 @@ def table(title: str, rows: Sequence[Sequence[Any]], header: Sequence[str]) -> N
     if communicator().rank:
         return
     cells = [[str(c) for c in header], *([_text(c) for c in row] for row in rows)]
+    _tables.append({"title": title, "header": cells[0], "rows": cells[1:]})
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     print(f"\n{title}")
     for i, row in enumerate(cells):
@@ -67,21 +72,33 @@ def table(title: str, rows: Sequence[Sequence[Any]], header: Sequence[str]) -> N
 
 
 def write(path: Path | None, parameters: Mapping[str, Any], seconds: Mapping[str, Any]) -> None:
-    """Write machine, versions, parameters, raw repetitions and medians on rank 0."""
+    """Write machine, versions, parameters, tables, raw repetitions and medians on rank 0."""
     if path is None or communicator().rank:
         return
     result = {
-        "machine": {"processor": platform.processor() or platform.machine(),
+        "benchmark": Path(sys.argv[0]).stem,
+        "about": (sys.modules["__main__"].__doc__ or "").split("\n")[0],
+        "machine": {"processor": _processor(),
                     "cores": os.cpu_count(), "system": platform.platform()},
         "versions": {"python": platform.python_version(), **_versions()},
         "ranks": communicator().size,
-        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+        "threads": int(os.environ.get("NUMBA_NUM_THREADS", os.cpu_count() or 1)),
         "parameters": dict(parameters),
+        "tables": _tables,
         "seconds": dict(seconds),
         "medians": {name: statistics.median(s) for name, s in seconds.items() if s},
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def _versions() -> dict[str, str]:
