@@ -7,6 +7,9 @@ from __future__ import annotations
 
 RANKS = {"strong": (1, 4, 16, 64, 100), "weak": (1, 4, 16, 64, 100)}
 
+#: Of the waves; other runs are not comparable.
+STEPS = {"strong": 100, "weak": 2000}
+
 #: (physics, mode) → times of the forward run, and of forward run and gradient together.
 SECONDS = {
     ("acoustic", "strong"): ((3.74, 1.36, 0.474, 0.161, 0.112), (15.24, 5.09, 1.70, 0.570, 0.461)),

@@ -33,10 +33,12 @@ def scaling(found: list[Result], figures: Path) -> dict[str, list[str]]:
     import matplotlib.pyplot as plt
 
     series: dict[tuple[str, str], dict[int, dict[str, float]]] = defaultdict(dict)
+    steps = {}
     for result in found:
         if result["benchmark"] == "scaling":
             key = result["parameters"]["physics"], result["parameters"]["mode"]
             series[key][result["ranks"]] = result["medians"]
+            steps[key] = result["parameters"]["steps"]
     drawn: dict[str, list[str]] = defaultdict(list)
     for (physics, mode), by_ranks in sorted(series.items()):
         ranks = sorted(by_ranks)
@@ -52,7 +54,7 @@ def scaling(found: list[Result], figures: Path) -> dict[str, list[str]]:
             over = [by_ranks[r].get(f"{name}, overhead") for r in ranks]
             if all(over):
                 left.plot(ranks, over, "s--", color=colour, label=f"{name}: besides PETSc, hypre")
-        if (physics, mode) in paper.SECONDS:
+        if steps[physics, mode] == paper.STEPS[mode] and (physics, mode) in paper.SECONDS:
             for times, colour, name in zip(
                 paper.SECONDS[physics, mode], (FORWARD, GRADIENT), ("forward", "gradient")
             ):
@@ -61,6 +63,7 @@ def scaling(found: list[Result], figures: Path) -> dict[str, list[str]]:
         cores = next(r["machine"]["cores"] for r in found)
         for axes in (left, right):
             axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:g}")
             axes.set_xlabel("ranks")
             axes.grid(alpha=0.3)
             if max(ranks) > cores:
@@ -128,7 +131,7 @@ def markdown(result: Result) -> str:
     """Return a result's tables."""
     lines = []
     for table in result["tables"]:
-        header = ["" if h == "" else h for h in table["header"]]
+        header = table["header"]
         lines += [f"\n{table['title']}\n", "| " + " | ".join(header) + " |",
                   "|" + " --- |" + " ---: |" * (len(header) - 1)]  # fmt: skip
         lines += ["| " + " | ".join(row) + " |" for row in table["rows"]]
@@ -156,7 +159,7 @@ def readme(found: list[Result], figures: dict[str, list[str]]) -> str:
         text += ["", f"## {name}.py", "", group[0]["about"]]
         if name == "scaling":
             text += ["", _scaling_table(group)]
-            text += [f"\n![{f}](figures/{f})" for fs in figures["scaling"] for f in [fs]]
+            text += [f"\n![{f}](figures/{f})" for f in figures["scaling"]]
             continue
         for result in group:
             text.append(f"\n{result['ranks']} ranks × {result['threads']} threads.")
