@@ -30,4 +30,6 @@ def cases(nodes: int, steps: int, shots: int) -> dict[str, Callable[[], Any]]:
 
 
 if __name__ == "__main__":
-    compare("elastic", cases, MEDIUM, parser(__doc__).parse_args())
+    # Velocities: 3 stresses, 2 densities, 2 velocities in place. Stresses: 2 velocities, 3 moduli,
+    # 3 stresses in place.
+    compare("elastic", cases, MEDIUM, 20, parser(__doc__).parse_args())

@@ -51,13 +51,29 @@ def ours(wave: Any, fields: Sequence[Array]) -> Cases:
     return {"forward": forward, "gradient": gradient}
 
 
+@numba.njit(parallel=True)
+def _triad(a: Array, b: Array, c: Array) -> None:
+    for i in numba.prange(len(a)):
+        a[i] = b[i] + 3.0 * c[i]
+
+
+def triad(entries: int) -> Callable[[], None]:
+    """Return a case that reads two arrays of float64 and writes a third."""
+    arrays = [np.ones(entries) for _ in range(3)]
+    return lambda: _triad(*arrays)
+
+
 def compare(
     physics: str,
     cases: Callable[[int, int, int], Cases],
     medium: Mapping[str, float],
+    streams: int,
     chosen: argparse.Namespace,
 ) -> None:
-    """Time our cases and the peers' of one physics for several sizes; print and write them."""
+    """Time our cases and the peers' of one physics for several sizes; print and write them.
+
+    ``streams`` is how many arrays of the grid's size a forward step reads or writes, each once.
+    """
     threads = numba.get_num_threads()
     large, small = ((300, 50), (100, 500)) if chosen.quick else ((1000, 100), (100, 2000))
     sizes = [(*large, 1), (*small, 1)]
@@ -75,9 +91,16 @@ def compare(
             f"{physics}, {nodes}×{nodes}, {steps} steps, {shots} shots, {threads} threads",
             nodes**2 * steps * shots, cases(nodes, steps, shots), peers, 3 if chosen.quick else 7,
         )  # fmt: skip
+        if nodes == large[0] and shots == 1:
+            roofline = _roofline(measured, nodes, steps, streams)
         seconds.update({f"{nodes}, {shots} shots: {name}": s for name, s in measured.items()})
         for peer in peers.values():
             peer.close()
+    table(
+        f"{physics}, {large[0]}×{large[0]}: memory traffic of a forward step",
+        [roofline],
+        ["bytes a cell and step", "GB/s", "triad GB/s", "fraction", "triad in cache, GB/s"],
+    )
     write(chosen.json, {"sizes": sizes, "threads": threads}, seconds)
 
 
@@ -99,6 +122,22 @@ def _measure(
     ]  # fmt: skip
     table(title, rows, ["", "Mcells/s", "time / ours", "time / forward", "peak GB so far"])
     return seconds
+
+
+def _roofline(
+    measured: Mapping[str, Sequence[float]], nodes: int, steps: int, streams: int
+) -> list[float]:
+    """Return what a forward step moves, and how that compares with a plain triad.
+
+    The triad is taken from memory (arrays of 128 MB), and with arrays of the wave's own size, of
+    which a large cache may hold many.
+    """
+    forward = statistics.median(measured["adjoint forward"])
+    rate = 8 * streams * nodes**2 * steps / forward / 1e9
+    sizes = {"memory": 2**24, "own": nodes**2}
+    seconds = interleaved({name: triad(n) for name, n in sizes.items()}, 21, warmup=3)
+    memory, own = (24 * n / statistics.median(seconds[name]) / 1e9 for name, n in sizes.items())
+    return [8.0 * streams, rate, memory, rate / memory, own]
 
 
 def _peak() -> float:
