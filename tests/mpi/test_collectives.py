@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -260,6 +261,26 @@ def test_strided_inputs_and_barrier() -> None:
     check(program, x)
     whole = np.concatenate(MPI.COMM_WORLD.allgather(x.T[::2]))
     np.testing.assert_array_equal(program(x), 2 * whole)
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("direction", ["forward", "jvp", "vjp"])
+def test_no_rank_passes_a_barrier_before_all_have_come(direction: str) -> None:
+    comm = MPI.COMM_WORLD
+    barrier = Barrier()
+    pass_it = {
+        "forward": barrier,
+        "jvp": lambda: barrier.jvp((), (), ()),
+        "vjp": lambda: barrier.vjp((), (), ()),
+    }[direction]
+    barrier()  # the first call may wait for more than this
+    comm.Barrier()
+    if comm.rank == comm.size - 1:
+        time.sleep(0.2)
+    came = time.monotonic()  # one clock: all ranks are on this machine
+    pass_it()
+    passed = time.monotonic()
+    assert min(comm.allgather(passed)) >= max(comm.allgather(came))
 
 
 @pytest.mark.parallel([2, 3])
