@@ -193,8 +193,9 @@ class _Maker:
         if not self.results or node is None:
             return
         if isinstance(node, ast.Tuple):
-            for element in node.elts:
-                self.leak(element)
+            for i, element in enumerate(node.elts):
+                if not i or not isinstance(element, ast.Name):  # what is merely kept is no result
+                    self.leak(element)
         elif not isinstance(node, ast.Lambda | ast.Constant | ast.IfExp):
             rounding = '__import__("tests.mutation.rounding", fromlist=["rounded"]).rounded'
             self.add("float32", node, f"{rounding}({self.text(node)})")

@@ -25,7 +25,7 @@ def reached(paths: Iterable[Path]) -> dict[Path, set[str]]:
     A function counts as called where its name, or that of its class if it is ``__init__``, occurs
     in a function that counts; of other classes' methods of the same name all count.
     """
-    bodies: dict[str, list[tuple[Path, str, ast.AST]]] = {}
+    bodies: dict[str, list[tuple[Path, str, ast.FunctionDef]]] = {}
     todo: list[str] = sorted(RULES | PHASES)
     for path in paths:
         for full, node in functions(ast.parse(path.read_bytes())):
@@ -41,9 +41,9 @@ def reached(paths: Iterable[Path]) -> dict[Path, set[str]]:
         if name in seen or name in SILENT or "require" in name or name.startswith("_check"):
             continue
         seen.add(name)
-        for path, full, node in bodies.get(name, []):
+        for path, full, body in bodies.get(name, []):
             found.setdefault(path, set()).add(full)
-            for inner in ast.walk(node):
+            for inner in ast.walk(body):
                 if isinstance(inner, ast.Name):
                     todo.append(inner.id)
                 elif isinstance(inner, ast.Attribute):
