@@ -104,6 +104,12 @@ def test_reductions(operator: Any, axis: Any, keepdims: bool) -> None:
     check(operator(axis, keepdims), positive((2, 3, 4)))
 
 
+@pytest.mark.parametrize("axis", [None, 0, -1, ()])
+def test_reductions_of_a_number(axis: Any) -> None:
+    for operator in (ops.Sum(axis), ops.Max(axis), ops.Min(axis), ops.Mean()):
+        check(operator, np.array(1.5))
+
+
 def test_extrema_share_the_cotangent_among_ties() -> None:
     for operator in (ops.Max(), ops.Min(axis=0)):
         x = np.full((2, 3), 7.0)

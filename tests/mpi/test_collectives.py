@@ -332,6 +332,13 @@ def test_faults_of_one_rank_are_raised_on_all() -> None:
 
 
 @pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("operator", [Gather, Allgather, Alltoall, ReduceScatter])
+def test_rows_of_different_shapes_are_an_error_on_all_ranks(operator: Any) -> None:
+    rows = np.ones((size(), 3 if rank() == 1 else 2))
+    fails(CommunicationError, "ranks do not match", lambda: operator()(rows))
+
+
+@pytest.mark.parallel([2, 3])
 def test_calls_that_do_not_match_are_reported_with_both_sides() -> None:
     one = rank() == 1
     text = r"ranks do not match: rank 0 calls Bcast\(\('root', 0\).*, rank 1 calls Bcast.*'root', 1"

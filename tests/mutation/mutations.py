@@ -61,7 +61,10 @@ LEFT_OUT = {
 OF_COMMUNICATOR = {"allreduce", "bcast", "reduce"}
 #: Statements that only refuse bad input or free memory; nothing that is computed depends on them.
 CHECKS = ("require", "_require", "check", "_check", "same_on_all", "agree", "_warn", "finalize")
-SYMMETRIC = {"isinstance", "min", "max", "minimum", "maximum", "hasattr", "getattr", "add", "print"}
+SYMMETRIC = {
+    "isinstance", "min", "max", "minimum", "maximum", "hasattr", "getattr", "add", "print", "equal",
+    "multiply", "hypot",
+}  # fmt: skip
 
 
 class Mutation(NamedTuple):
