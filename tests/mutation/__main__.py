@@ -39,7 +39,8 @@ EQUIVALENT = {
     (e["file"], e["line"], e["fault"])
     for e in tomllib.loads((HERE / "equivalent.toml").read_text()).get("equivalent", [])
 }
-LEFT_BEHIND = (".git", ".venv", "results", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
+# Compiled files go along, so that nothing is compiled again.
+LEFT_BEHIND = (".git", ".venv", "results", ".*_cache", ".hypothesis", "*.egg-info")
 
 
 class Result(NamedTuple):

@@ -58,7 +58,7 @@ class Trial:
         try:
             for test in self.entry["tests"]:
                 seconds = self.seconds[test, str(self.entry.get("environment"))]
-                limit = self.entry.get("limit", 15)
+                limit = self.entry.get("limit", 10)
                 status = self._job(test, SLOWER * seconds + MORE + limit, limit, cached=False)
                 if status is None or "Timeout (>" in self.output or "+ Timeout +" in self.output:
                     return "timeout", test
