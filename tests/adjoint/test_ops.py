@@ -161,9 +161,13 @@ def test_concatenate_and_stack(axis: int) -> None:
     check(ops.Concatenate(0), a, a[:0], b)
 
 
-@pytest.mark.parametrize("dtypes", [(np.float32, np.float64), (np.float64, np.float32)])
+@pytest.mark.parametrize(
+    "dtypes", [(np.float32, np.float64), (np.float64, np.float32), (np.float64, np.float64)]
+)
 def test_cast_converts_derivatives_back(dtypes: Any) -> None:
-    check(ops.Cast(dtypes[1]), positive((4,), dtype=dtypes[0]))
+    value = positive((4,), dtype=dtypes[0])
+    check(ops.Cast(dtypes[1]), value)
+    np.testing.assert_array_equal(ops.Cast(dtypes[1])(value), value.astype(dtypes[1]))
     with Tape() as tape:
         x = tape.watch(positive((4,), dtype=dtypes[0]))
         y = x.astype(dtypes[1]).sum()
