@@ -31,7 +31,7 @@ def wave_of(steps: int = STEPS, **settings: Any) -> tuple[AcousticWave, tuple[An
     wave = AcousticWave(
         CartesianGrid(SHAPE, MPI.COMM_SELF), SPACING, DT, steps,
         sources=[[[43.0, 51.5]], [[40.0, 60.0]]], receivers=[[41.0, 55.0], [50.0, 60.0]],
-        pml_width=WIDTH, pml_velocity=SPEED, pml_frequency=FREQUENCY, **settings,
+        **{"pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH, **settings},
     )  # fmt: skip
     random = np.random.default_rng(3)
     velocity = 2000 + 800 * random.random(SHAPE)
@@ -107,3 +107,15 @@ def test_derivatives(name: str) -> None:
     dot_test(wave, *inputs, rtol=1e-12)
     check_jvp(wave, *inputs)
     check_vjp(wave, *inputs)
+
+
+@pytest.mark.parametrize(("order", "limit"), [(2, 1.0), (4, 6 / 7)])
+def test_the_layers_by_default(order: int, limit: float) -> None:
+    """Half of the greatest stable velocity, and 20 of the wider cells a wavelength."""
+    speed = limit / np.hypot(1 / SPACING[0], 1 / SPACING[1]) / DT / 2
+    usual, _ = wave_of(pml_velocity=None, pml_frequency=None, order=order)
+    frequency = speed / (20 * max(SPACING))
+    given, _ = wave_of(pml_velocity=speed, pml_frequency=frequency, order=order)
+    for mine, other in zip(usual.propagator._half, given.propagator._half):
+        np.testing.assert_allclose(mine.a, other.a, rtol=1e-13)
+        np.testing.assert_allclose(mine.b, other.b, rtol=1e-13)

@@ -34,7 +34,8 @@ def wave_of(steps: int = STEPS, **settings: Any) -> tuple[ElasticWave, tuple[Any
     wave = ElasticWave(
         CartesianGrid(SHAPE, MPI.COMM_SELF), SPACING, DT, steps,
         sources=[[[top, 51.5]], [[40.0, 60.0]]], receivers=[[top, 55.0], [50.0, 60.0]],
-        record=FIELDS, pml_width=WIDTH, pml_velocity=SPEED, pml_frequency=FREQUENCY, **settings,
+        record=FIELDS,
+        **{"pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH, **settings},
     )  # fmt: skip
     random = np.random.default_rng(3)
     lam, mu, rho = (low + random.random(SHAPE) for low in (3.0, 2.0, 1.5))
@@ -154,3 +155,14 @@ def test_derivatives(name: str) -> None:
     dot_test(program, *inputs, rtol=1e-12)
     check_jvp(program, *inputs)
     check_vjp(program, *inputs)
+
+
+def test_the_layers_by_default() -> None:
+    """Half of the greatest stable velocity, and 20 of the wider cells a wavelength."""
+    speed = 6 / 7 / np.hypot(1 / SPACING[0], 1 / SPACING[1]) / DT / 2
+    usual, _ = wave_of(pml_velocity=None, pml_frequency=None)
+    frequency = speed / (20 * max(SPACING))
+    given, _ = wave_of(pml_velocity=speed, pml_frequency=frequency)
+    for mine, other in zip(usual.propagator._half, given.propagator._half):
+        np.testing.assert_allclose(mine.a, other.a, rtol=1e-13)
+        np.testing.assert_allclose(mine.b, other.b, rtol=1e-13)
