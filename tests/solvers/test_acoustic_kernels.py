@@ -119,3 +119,14 @@ def test_the_layers_by_default(order: int, limit: float) -> None:
     for mine, other in zip(usual.propagator._half, given.propagator._half):
         np.testing.assert_allclose(mine.a, other.a, rtol=1e-13)
         np.testing.assert_allclose(mine.b, other.b, rtol=1e-13)
+
+
+def test_a_level_that_is_not_given_is_zero() -> None:
+    wave, (velocity, wavelets, initial, previous) = wave_of()
+    rest = np.zeros(SHAPE)
+    np.testing.assert_array_equal(
+        wave(velocity, wavelets, initial=initial), wave(velocity, wavelets, initial, rest)
+    )
+    np.testing.assert_array_equal(
+        wave(velocity, wavelets, previous=previous), wave(velocity, wavelets, rest, previous)
+    )
