@@ -2,6 +2,8 @@
 PYTHON ?=
 VENV ?= .venv
 RANKS ?= 2
+FILES ?=
+MINUTES ?= 30
 ARGS ?= --size 100
 PY = $(VENV)/bin/python
 
@@ -22,7 +24,7 @@ export GRADIENT_CHECKS = $(CURDIR)/$(CHECKS)
 MPI_TEST = timeout 420 mpiexec -n $(1) $(PY) -m mpi4py -m pytest -q --color=no \
 	-m "parallel[$(1)]" tests/mpi
 
-.PHONY: help setup peers invert test lint test-serial test-mpi bench bench-quick clean
+.PHONY: help setup peers invert test lint test-serial test-mpi mutants bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -67,6 +69,9 @@ bench: setup ## run all benchmarks (25 minutes) and write benchmarks/README.md
 
 bench-quick: setup ## the same with smaller sizes (3 minutes), written to results/benchmarks
 	$(PY) benchmarks/run.py --quick --json results/benchmarks/quick --out results/benchmarks
+
+mutants: setup ## put faults into FILES="comm/*.py" for MINUTES=30 and list those no test notices
+	$(PY) -m tests.mutation $(if $(FILES),--files $(foreach f,$(FILES),'$(f)')) --minutes $(MINUTES)
 
 clean: ## remove the environment, caches and results
 	rm -rf $(VENV) .venv-peers build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,7 +20,7 @@ def unbroadcast(w: Any, like: Any) -> Any:
     if w.shape == shape:
         return w
     w = w.sum(axis=tuple(range(w.ndim - len(shape))))
-    stretched = tuple(i for i, n in enumerate(shape) if n == 1 and w.shape[i] != 1)
+    stretched = tuple(i for i, n in enumerate(shape) if n == 1)
     return w.sum(axis=stretched, keepdims=True) if stretched else w
 
 

@@ -33,7 +33,7 @@ class Reduction(Operator):
 
     def expand(self, y: Any, like: Any) -> Any:
         """Give ``y`` back the reduced axes, with length 1, so that it broadcasts to the input."""
-        if self.keepdims or np.ndim(y) == len(like.shape):
+        if np.ndim(y) == len(like.shape):  # kept, or there were none
             return y
         if self.axis is None:
             return np.reshape(y, (1,) * len(like.shape))

@@ -104,6 +104,12 @@ def test_reductions(operator: Any, axis: Any, keepdims: bool) -> None:
     check(operator(axis, keepdims), positive((2, 3, 4)))
 
 
+@pytest.mark.parametrize("axis", [None, 0, -1, ()])
+def test_reductions_of_a_number(axis: Any) -> None:
+    for operator in (ops.Sum(axis), ops.Max(axis), ops.Min(axis), ops.Mean()):
+        check(operator, np.array(1.5))
+
+
 def test_extrema_share_the_cotangent_among_ties() -> None:
     for operator in (ops.Max(), ops.Min(axis=0)):
         x = np.full((2, 3), 7.0)
@@ -155,9 +161,13 @@ def test_concatenate_and_stack(axis: int) -> None:
     check(ops.Concatenate(0), a, a[:0], b)
 
 
-@pytest.mark.parametrize("dtypes", [(np.float32, np.float64), (np.float64, np.float32)])
+@pytest.mark.parametrize(
+    "dtypes", [(np.float32, np.float64), (np.float64, np.float32), (np.float64, np.float64)]
+)
 def test_cast_converts_derivatives_back(dtypes: Any) -> None:
-    check(ops.Cast(dtypes[1]), positive((4,), dtype=dtypes[0]))
+    value = positive((4,), dtype=dtypes[0])
+    check(ops.Cast(dtypes[1]), value)
+    np.testing.assert_array_equal(ops.Cast(dtypes[1])(value), value.astype(dtypes[1]))
     with Tape() as tape:
         x = tape.watch(positive((4,), dtype=dtypes[0]))
         y = x.astype(dtypes[1]).sum()

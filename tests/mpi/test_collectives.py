@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -263,6 +264,26 @@ def test_strided_inputs_and_barrier() -> None:
 
 
 @pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("direction", ["forward", "jvp", "vjp"])
+def test_no_rank_passes_a_barrier_before_all_have_come(direction: str) -> None:
+    comm = MPI.COMM_WORLD
+    barrier = Barrier()
+    pass_it = {
+        "forward": barrier,
+        "jvp": lambda: barrier.jvp((), (), ()),
+        "vjp": lambda: barrier.vjp((), (), ()),
+    }[direction]
+    barrier()  # the first call may wait for more than this
+    comm.Barrier()
+    if comm.rank == comm.size - 1:
+        time.sleep(0.2)
+    came = time.monotonic()  # one clock: all ranks are on this machine
+    pass_it()
+    passed = time.monotonic()
+    assert min(comm.allgather(passed)) >= max(comm.allgather(came))
+
+
+@pytest.mark.parallel([2, 3])
 def test_random_rows_and_roots() -> None:
     @spmd
     @given(
@@ -308,6 +329,13 @@ def test_faults_of_one_rank_are_raised_on_all() -> None:
     fails(ValueError, text, lambda: Scatter(0)(np.array(1.0)))
     text = r"rank 0: ReduceScatter: counts is \(3,\), expected"
     fails(ValueError, text, lambda: ReduceScatter([3])(x))
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("operator", [Gather, Allgather, Alltoall, ReduceScatter])
+def test_rows_of_different_shapes_are_an_error_on_all_ranks(operator: Any) -> None:
+    rows = np.ones((size(), 3 if rank() == 1 else 2))
+    fails(CommunicationError, "ranks do not match", lambda: operator()(rows))
 
 
 @pytest.mark.parallel([2, 3])

@@ -382,3 +382,33 @@ def test_requests_are_freed_with_the_object() -> None:
     finally:
         gc.enable()
     assert not any(kept)
+
+
+@pytest.mark.parallel([2])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_memory_of_a_dropped_exchange_is_not_used_again(reverse: bool) -> None:
+    """What was sent comes whole though the sender has dropped its buffers."""
+    grid = CartesianGrid((2, 100_000), dims=(2, 1))
+    halo = HaloExchange(grid)
+    array = np.full(grid.padded_shape(1), 1.0 + grid.rank)
+    buffers = halo.buffers(1)
+    start, finish = (
+        (buffers.start_adjoint, buffers.finish_adjoint)
+        if reverse
+        else (buffers.start_forward, buffers.finish_forward)
+    )
+    if grid.rank == 0:
+        start([array])
+        del start, finish, buffers, halo
+        gc.collect()
+        others = [np.full(100_000, 7.0) for _ in range(20)]
+        grid.comm.Barrier()
+        grid.comm.Barrier()
+        assert all((x == 7).all() for x in others)
+        return
+    grid.comm.Barrier()
+    start([array])
+    finish()
+    grid.comm.Barrier()
+    found = array[1, 1:-1] if reverse else array[0, 1:-1]
+    np.testing.assert_array_equal(found, 3.0 if reverse else 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from adjoint.comm import (
     rank,
     size,
 )
+from adjoint.comm.transport import reversed_tag
 from adjoint.testing import check_jvp, check_vjp, dot_test
 
 X = np.array([1.0, 2.0])
@@ -114,6 +116,50 @@ def test_requests_with_work_in_between(receive_first: bool) -> None:
     check(program, x)
     other = np.random.default_rng(source).uniform(1, 2, 3)
     np.testing.assert_allclose(program(x), other**2 * np.sin(x))
+
+
+@pytest.mark.parallel([2, 3])
+def test_answers_to_one_tag_may_cross() -> None:
+    """The receiver waits in the other order, so the reverse sweep sends in that of the sender."""
+    last = size() - 1
+
+    def program(x: Any) -> Any:
+        if rank() == 0:
+            requests = [Isend(last, tag=3)(k * x) for k in (2.0, 5.0)]
+            for request in requests:
+                Wait()(request)
+        elif rank() == last:
+            one, other = Irecv(0, 2, tag=3)(), Irecv(0, 2, tag=3)()
+            y = Wait()(other)
+            return y * x + Wait()(one) ** 2
+        return x * 1.0
+
+    x = mine((2,))
+    check(program, x)
+    first = MPI.COMM_WORLD.bcast(x)
+    expected = 5 * first * x + (2 * first) ** 2 if rank() == last else x
+    np.testing.assert_allclose(program(x), expected)
+
+
+@pytest.mark.parallel([2, 3])
+def test_the_tags_of_answers_are_those_of_no_other_message() -> None:
+    highest: Any = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB)
+    many = (highest - 1) // 32768  # answers to each of 32,768 tags
+    numbers = [*range(1000), *range(max(many - 1000, 1000), many)]
+    tags = [reversed_tag(MPI.COMM_WORLD, tag, n) for tag in (0, 1, 7, 32766) for n in numbers]
+    assert len({*tags}) == len(tags)
+    assert min(tags) >= 0 and max(tags) < highest - 1
+
+
+@pytest.mark.parallel([2])
+def test_what_is_sent_to_a_neighbour_may_be_changed_afterwards() -> None:
+    x = np.full(200_000, 1.0 + rank())
+    if rank() == 0:
+        SendRecv(1, None)(x)
+        x[:] = 7
+    else:
+        time.sleep(0.1)
+        np.testing.assert_array_equal(SendRecv(None, 0)(x), 1)
 
 
 @pytest.mark.parallel([2, 3])

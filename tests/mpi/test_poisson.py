@@ -99,6 +99,16 @@ def test_matrix_and_load_are_those_of_a_dense_assembly(shape: tuple[int, ...]) -
 
 
 @everywhere
+def test_the_domain_is_the_unit_interval_by_default() -> None:
+    """``u = x (1 − x)`` solves ``−u'' = 2``, and second differences of it are exact."""
+    grid = CartesianGrid((11,))
+    with Poisson(grid, rtol=1e-13) as poisson:
+        u = poisson(np.ones(grid.padded_shape(1)), np.full(grid.patch_shape, 2.0))
+    x = np.arange(grid.start[0] + 1, grid.stop[0] + 1) / 12
+    np.testing.assert_allclose(u, x * (1 - x), rtol=1e-11)
+
+
+@everywhere
 @pytest.mark.parametrize("shape", [(7, 6), (4, 3, 5)], ids=str)
 def test_derivatives(shape: tuple[int, ...]) -> None:
     case = Manufactured(CartesianGrid(shape), (1.0,) * len(shape))

@@ -1,0 +1,68 @@
+"""The tool that tries the tests is itself tried, on a small source."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from tests.mutation.mutations import mutations
+from tests.mutation.reach import reached
+
+SOURCE = '''"""A text."""
+
+def rule(comm, x, root):
+    """π − 1 is not touched."""
+    if x.size == 0:
+        raise ValueError("nothing")
+    x[1:] += comm.allreduce(x[:-1])  # a → b
+    return 2 * x.T - bcast(comm, x, root)
+'''
+
+
+def changed(kind: str) -> set[str]:
+    """The lines that faults of a kind make."""
+    lines = SOURCE.splitlines()
+    found = set()
+    for m in mutations(SOURCE.encode()):
+        after = m.apply(SOURCE.encode()).decode().splitlines()
+        (line,) = [new.strip() for old, new in zip(lines, after) if old != new]
+        if m.kind == kind:
+            found.add(line)
+    return found
+
+
+def test_faults_are_single_changes_of_the_text() -> None:
+    end = "  # a → b"
+    assert changed("overwrite") == {"x[1:] = (comm.allreduce(x[:-1]))" + end}
+    assert changed("statement") == {"pass" + end}
+    assert changed("transpose") == {"return 2 * x - bcast(comm, x, root)"}
+    assert changed("offset") == {
+        f"x[(1) + 1:] += comm.allreduce(x[:-1]){end}",
+        f"x[1:] += comm.allreduce(x[:(-1) - 1]){end}",
+    }
+    assert changed("collective") == {
+        f"x[1:] += (x[:-1]){end}",
+        "return 2 * x.T - (x)",
+    }
+    assert "return ((2 * x.T) + (bcast(comm, x, root)))" in changed("sign")
+    assert "return (2 * x.T)" in changed("term")
+    assert "return (x.T) - bcast(comm, x, root)" in changed("factor")
+    (rank,) = changed("root")
+    assert "(root + 1) %" in rank
+
+
+def test_checks_and_texts_are_left_alone() -> None:
+    for mutation in mutations(SOURCE.encode()):
+        assert mutation.line in (7, 8)
+        ast.parse(mutation.apply(SOURCE.encode()))
+
+
+def test_only_what_rules_call_is_reached(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(
+        "class Rule:\n    def __init__(self): helper()\n    def forward(self, x): x.twice()\n"
+        "    def idle(self): pass\ndef helper(): pass\ndef unused(): pass\n"
+    )
+    (tmp_path / "two.py").write_text("class Other:\n    def twice(self): pass\n")
+    found = reached([tmp_path / "one.py", tmp_path / "two.py"])
+    assert found[tmp_path / "one.py"] == {"Rule.__init__", "Rule.forward", "helper"}
+    assert found[tmp_path / "two.py"] == {"Other.twice"}

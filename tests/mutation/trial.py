@@ -1,0 +1,117 @@
+"""A copy of the checkout in which the tests run with one file changed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tests.jobs import environment
+
+#: A job may take so many times as long as without a fault, and these seconds more.
+SLOWER, MORE = 4, 10
+
+
+class Trial:
+    """Runs tests in a copy of the checkout.
+
+    Parameters
+    ----------
+    tree : Path
+        The copy; nothing else is changed.
+    """
+
+    def __init__(self, tree: Path) -> None:
+        self.tree = tree
+        self.output = ""
+        self.seconds: dict[tuple[str, str], float] = {}
+        self.entry: dict[str, Any] = {}
+
+    def prepare(self, entry: dict[str, Any], file: str) -> bool:
+        """Run the tests for a file once without a fault; whether they pass."""
+        self.entry = entry
+        for test in entry["tests"]:
+            key = test, str(entry.get("environment"))
+            if key not in self.seconds:
+                # Once to compile and cache everything, once to see how long it takes.
+                for limit in (600.0, 600.0):
+                    begin = time.monotonic()
+                    if self._job(test, limit, 300) != 0:
+                        return False
+                self.seconds[key] = time.monotonic() - begin
+        # Python tells changed sources by size and second only.
+        for compiled in (self.tree / file).parent.glob(f"__pycache__/{Path(file).stem}.*.pyc"):
+            compiled.unlink()
+        return True
+
+    def run(self, file: str, changed: bytes) -> tuple[str, str]:
+        """Return how the tests end with a changed file, and which of them ends it."""
+        path = self.tree / file
+        original = path.read_bytes()
+        path.write_bytes(changed)
+        try:
+            for test in self.entry["tests"]:
+                seconds = self.seconds[test, str(self.entry.get("environment"))]
+                limit = self.entry.get("limit", 10)
+                status = self._job(test, SLOWER * seconds + MORE + limit, limit, cached=False)
+                if status is None or "Timeout (>" in self.output or "+ Timeout +" in self.output:
+                    return "timeout", test
+                if status != 0:
+                    return "caught", test
+        finally:
+            path.write_bytes(original)
+        return "survived", ""
+
+    def _job(self, test: str, limit: float, each: float, cached: bool = True) -> int | None:
+        """Run one test file; return the exit status, or None where it ran out of time."""
+        ranks, path = test.split()
+        program = [sys.executable, "-m", "pytest", "-x", "-q", "--color=no", "--tb=line"]
+        program += [f"--timeout={each}", "-p", "no:cacheprovider", path]
+        if int(ranks):
+            program[1:3] = ["-m", "mpi4py", "-m", "pytest"]
+            program = ["mpiexec", "-n", ranks, *program, "-m", f"parallel[{ranks}]"]
+        variables = {
+            **environment(),
+            **self.entry.get("environment", {}),
+            "PYTHONPATH": str(self.tree),
+            "NUMBA_NUM_THREADS": "1",
+        }
+        variables.pop("GRADIENT_CHECKS", None)
+        if not cached:
+            variables["PYTHONDONTWRITEBYTECODE"] = "1"
+        # The job's folder of sockets and temporary files goes with it, however it ends.
+        with (
+            tempfile.TemporaryDirectory(dir=self.tree.parent, ignore_cleanup_errors=True) as folder,
+            tempfile.TemporaryFile() as output,
+        ):
+            variables["TMPDIR"] = folder
+            job = subprocess.Popen(
+                program, cwd=self.tree, env=variables, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+            try:
+                status: int | None = job.wait(limit)
+            except subprocess.TimeoutExpired:
+                status = None
+            finally:
+                _end(job)
+            output.seek(0)
+            self.output = output.read().decode(errors="replace")
+        return status
+
+
+def _end(job: subprocess.Popen[bytes]) -> None:
+    """End what is left of a job: mpiexec ends its ranks if it is asked to, not if it is killed."""
+    if job.poll() is None:
+        job.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            job.wait(10)
+    with suppress(ProcessLookupError):
+        os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
