@@ -99,7 +99,7 @@ class AcousticPropagator(Propagator):
         lines = self.padding.lines
         self._strip = lines(half0 + len(self._node[0].lines))
         self._energy = lines(half0)
-        self._rows = lines(numba.get_num_threads(), 12)
+        self._rows = lines(numba.get_num_threads(), kernels.ROWS)
         self._parts = self._collection.new_parts(steps, self.dtype)
         self._tangent: list[Array] | None = None
 

@@ -61,7 +61,10 @@ class Padding:
         """Return zeros of shape ``(*leading, pitch)``."""
         shape = (*leading, self.pitch)
         size, itemsize = prod(shape), self.dtype.itemsize
-        memory = np.zeros(size + LINE // itemsize, self.dtype)
+        # NumPy asks for huge pages only where it does not get zeros from the system. With small
+        # ones a processor stalls at each page of a row that it has not seen for long.
+        memory = np.empty(size + LINE // itemsize, self.dtype)
+        memory[...] = 0
         first = memory.ctypes.data + self.inner[1].start * itemsize
         begin = -first % LINE // itemsize
         return memory[begin : begin + size].reshape(shape)
