@@ -101,8 +101,10 @@ class ElasticPropagator(Propagator):
         self._halo_v, self._halo_s = halo.buffers(2, self.dtype), halo.buffers(3, self.dtype)
         self._halo_model = HaloExchange(grid, ghost, corners=True).buffers(2, self.dtype)
         self._fields = self._new_fields()
-        self._rows = self.padding.lines(numba.get_num_threads(), 6)
-        self._rows[:, 5] = 1
+        self._threads = numba.get_num_threads()
+        self._rows = self.padding.lines(self._threads, 2)
+        # Stresses may follow velocities in one sweep where no other rank's columns are needed.
+        self._fused = grid.dims[1] == 1
         # One row more than lines: it stays zero, for lines outside of the layers.
         self._z = tuple(
             self.padding.lines(len(strip.lines) + 1)
@@ -208,12 +210,26 @@ class ElasticPropagator(Propagator):
         columns = (mechanisms * self._scales).T
         return [column[:, None] * wavelets for column in columns]
 
-    def _source_arguments(self, run: int, series: Sequence[Array]) -> tuple[Any, ...]:
-        found = []
-        for points, values in zip(self._sources.values(), series):
+    def _source_arguments(
+        self, run: int, series: Sequence[Array]
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Return what kernels take for forces, and for moments."""
+        forces, moments = [], []
+        for name, points, values in zip(self._sources, self._sources.values(), series):
             mine = np.ascontiguousarray(values[points.index[run]])
-            found.append((points.nodes[run], points.weights[run], mine))
-        return tuple(found)
+            if name in ("v0", "v1"):
+                forces.append(self._by_rows(points.nodes[run], points.weights[run], mine))
+            else:
+                moments.append((points.nodes[run], points.weights[run], mine))
+        return tuple(forces), tuple(moments)
+
+    def _by_rows(self, nodes: Array, weights: Array, series: Array) -> tuple[Any, ...]:
+        """Return points as entries of rows: where rows start, columns, weights, and points."""
+        point, tap = np.nonzero(weights)
+        row, column = np.divmod(nodes[point, tap], self.padding.pitch)
+        order = np.argsort(row, kind="stable")
+        starts = np.searchsorted(row[order], np.arange(self.padding.rows + 1))
+        return starts, column[order], weights[point, tap][order], point[order], series
 
     def _receiver_arguments(
         self, run: int, parts: dict[str, Array], factor: float = 1.0
@@ -257,21 +273,31 @@ class ElasticPropagator(Propagator):
         kernels, s, p = self._kernels, tuple(s), tuple(p)
         if self.grid.size == 1:
             kernels.advance(first, last, v0, v1, s, self._b, self._c, p, q, self._geometry,
-                            sources, receivers, self._rows)  # fmt: skip
+                            *sources, receivers, self._threads)  # fmt: skip
             return
         levels = len(v0)
         for n in range(first, last):
             k, m = (n - first) % levels, (n - first + 1) % levels
-            now, then = (v0[m], v1[m]), (v0[k], v1[k])
-            self._halo_s.forward(self._cut(s))
-            kernels.step_velocities(n, now, then, s, self._b, p, self._geometry, levels > 1,
-                                    sources, self._rows)  # fmt: skip
-            self._halo_v.forward(self._cut(now))
-            kernels.step_stresses(
-                n, s, now, self._c, tuple(x[m] for x in q), tuple(x[k] for x in q),
-                self._geometry, levels > 1, sources, self._rows,
-            )  # fmt: skip
+            now, q_now, q_old = (v0[m], v1[m]), tuple(x[m] for x in q), tuple(x[k] for x in q)
+            self._first_half(n, now, (v0[k], v1[k]), s, p, q_now, q_old, sources, self._fused)
+            self._second_half(n, now, s, q_now, q_old, sources, self._fused)
             kernels.record(n, now, s, receivers)
+
+    def _first_half(
+        self, n: int, v: Any, old: Any, s: Any, p: Any, q: Any, q_old: Any, sources: Any,
+        fused: bool,
+    ) -> None:  # fmt: skip
+        self._halo_s.forward(self._cut(s))
+        copy = v[0].ctypes.data != old[0].ctypes.data
+        self._kernels.first_half(n, v, old, s, self._b, self._c, p, q, q_old, self._geometry,
+                                 copy, fused, sources[0], self._threads)  # fmt: skip
+
+    def _second_half(
+        self, n: int, v: Any, s: Any, q: Any, q_old: Any, sources: Any, fused: bool
+    ) -> None:
+        self._halo_v.forward(self._cut(v))
+        self._kernels.second_half(n, s, v, self._c, q, q_old, self._geometry, fused, sources[1],
+                                  self._threads)  # fmt: skip
 
     def results(self) -> tuple[Array, ...]:
         return tuple(c.forward(self._parts[name]) for name, c in self._collections.items())
@@ -317,23 +343,16 @@ class ElasticPropagator(Propagator):
         kernels, inner = self._kernels, self._inner
         v, s, p, q = _groups(self._fields)
         dv, ds, dp, dq = _groups(self._dfields)
-        common = (self._geometry, False)
         for n in range(first, last):
             before = [field[inner].copy() for field in v]
-            for fields, stresses, memory, sources in (
-                (v, s, p, self._source_points), (dv, ds, dp, self._dsource_points),
-            ):  # fmt: skip
-                self._halo_s.forward(self._cut(stresses))
-                kernels.step_velocities(n, fields, fields, stresses, self._b, memory, *common,
-                                        sources, self._rows)  # fmt: skip
+            primal = v, s, p, q, self._source_points
+            tangent = dv, ds, dp, dq, self._dsource_points
+            for u, stresses, memory, rates, sources in (primal, tangent):
+                self._first_half(n, u, u, stresses, memory, rates, rates, sources, False)
             for field, now, old, change in zip(dv, v, before, self._db):
                 field[inner] += change * (now[inner] - old)
-            for fields, stresses, memory, sources in (
-                (v, s, q, self._source_points), (dv, ds, dq, self._dsource_points),
-            ):  # fmt: skip
-                self._halo_v.forward(self._cut(fields))
-                kernels.step_stresses(n, stresses, fields, self._c, memory, memory, *common,
-                                      sources, self._rows)  # fmt: skip
+            for u, stresses, _, rates, sources in (primal, tangent):
+                self._second_half(n, u, stresses, rates, rates, sources, False)
             e, f, g = self._strain_rates(v, q)
             dla, dm, dmm = self._dc
             ds[0][inner] += dla * (e + f) + 2 * dm * e
@@ -411,13 +430,14 @@ class ElasticPropagator(Propagator):
             k = n - first
             kernels.receive_adjoint(n, v, s, b, c, self._adjoint_receivers)
             self._halo_s.forward(self._cut(s))
-            kernels.step_adjoint_velocities(
+            kernels.first_half_adjoint(
                 n, v, s, b, c, (u0[k + 1], u1[k + 1]), (u0[k], u1[k]),
-                tuple(x[k + 1] for x in memory), self._sums, q, self._z, self._geometry,
-                self._adjoint_sources, self._rows,
+                tuple(x[k + 1] for x in memory), self._sums, p, q, self._z, self._geometry,
+                self._fused, self._adjoint_sources, self._rows,
             )  # fmt: skip
             self._halo_v.forward(self._cut(v))
-            kernels.step_adjoint_stresses(s, v, c, p, self._z, self._geometry, self._rows)
+            kernels.second_half_adjoint(s, v, c, p, self._z, self._geometry, self._fused,
+                                        self._rows)  # fmt: skip
 
     def finish_reverse(self, run: int) -> None:
         mechanisms, wavelets = self._mechanisms[run], self._wavelets[run]
