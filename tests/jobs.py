@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +33,27 @@ def environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
+
+
+def run(*arguments: Any, ranks: int = 2, limit: float = 55) -> subprocess.CompletedProcess[str]:
+    """Run a Python program on so many ranks to its end, which must come within so many seconds."""
+    return subprocess.run(
+        command(*arguments, ranks=ranks), cwd=ROOT, env=environment(), capture_output=True,
+        text=True, timeout=limit,
+    )  # fmt: skip
+
+
+def refused(
+    message: str, program: str, *arguments: Any, ranks: int = 2, seconds: float = 10
+) -> None:
+    """Run a program of the examples with what it cannot use: it soon ends with one line that says
+    so.
+    """
+    start = time.monotonic()
+    found = run(f"examples/{program}", *arguments, ranks=ranks, limit=3 * seconds)
+    assert time.monotonic() - start < seconds
+    assert found.returncode != 0
+    lines = [line for line in found.stderr.splitlines() if message in line]
+    assert len(lines) == 1, found.stderr
+    assert lines[0].startswith(f"{program}: error: ")
+    assert "Traceback" not in found.stderr
