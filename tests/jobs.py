@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.stack import ENVIRONMENT, MPIEXEC
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def command(*arguments: Any, ranks: int = 2) -> list[str]:
     """Return the command line of a Python program on so many ranks."""
-    return ["mpiexec", "-n", str(ranks), sys.executable, "-m", "mpi4py", *map(str, arguments)]
+    return [MPIEXEC, "-n", str(ranks), sys.executable, "-m", "mpi4py", *map(str, arguments)]
 
 
 def environment() -> dict[str, str]:
@@ -26,10 +28,7 @@ def environment() -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "OMPI_ALLOW_RUN_AS_ROOT": "1",
-        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "OMPI_MCA_rmaps_base_oversubscribe": "1",
-        "OMPI_MCA_mpi_yield_when_idle": "1",
+        **ENVIRONMENT,
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }

@@ -177,7 +177,8 @@ def killed_in_stage(stage: int, kind: str, *options: Any) -> None:
             while not said or not said[-1].startswith(start):
                 said.append(job.stdout.readline())
                 assert said[-1], said
-        ranks = [p.pid for p in psutil.Process(job.pid).children() if "python" in p.name()]
+        below = psutil.Process(job.pid).children(recursive=True)
+        ranks = [process.pid for process in below if "python" in process.name()]
         assert len(ranks) == 2
         os.kill(ranks[1], signal.SIGKILL)
         assert job.wait(timeout=20) != 0
