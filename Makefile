@@ -7,8 +7,8 @@ MINUTES ?= 30
 ARGS ?= --size 100
 PY = $(VENV)/bin/python
 
-# Ranks beyond the cores and root in a container are usual on a laptop and in CI; ranks × threads
-# is the user's choice, and one thread a rank the default.
+# Ranks beyond the cores and root in a container are usual on a laptop and in CI. Open MPI has to be
+# told so, MPICH has not. Ranks × threads is the user's choice, and one thread a rank the default.
 export OMPI_ALLOW_RUN_AS_ROOT ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
 export OMPI_MCA_rmaps_base_oversubscribe ?= 1
@@ -21,10 +21,17 @@ export NUMBA_NUM_THREADS ?= 1
 CHECKS = .pytest_cache/gradient_checks
 export GRADIENT_CHECKS = $(CURDIR)/$(CHECKS)
 
-MPI_TEST = timeout 420 mpiexec -n $(1) $(PY) -m mpi4py -m pytest -q --color=no \
+MPIEXEC = mpiexec
+SERIAL_TEST = timeout 420 $(PY) -m pytest -q --color=no
+MPI_TEST = timeout 420 $(MPIEXEC) -n $(1) $(PY) -m mpi4py -m pytest -q --color=no $(LEFT_OUT) \
 	-m "parallel[$(1)]" tests/mpi
 
-.PHONY: help setup peers invert test lint test-serial test-mpi mutants bench bench-quick clean
+# The other stack, and the serial tests that are run on it: those of the packages, and whole jobs.
+MPICH = .venv-mpich
+MPICH_TESTS = tests/adjoint tests/comm tests/nn tests/solvers tests/test_examples_jobs.py \
+	tests/test_waveform_jobs.py
+
+.PHONY: help setup peers invert test lint test-serial test-mpi test-mpich mutants bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -54,7 +61,7 @@ lint: setup
 
 test-serial: setup
 	rm -rf $(CHECKS)
-	timeout 420 $(PY) -m pytest -q --ignore=tests/mpi
+	$(SERIAL_TEST) --ignore=tests/mpi
 
 test-mpi: setup
 	$(call MPI_TEST,1)
@@ -63,6 +70,20 @@ test-mpi: setup
 	$(call MPI_TEST,4)
 	$(call MPI_TEST,6)
 	$(call MPI_TEST,9)
+
+$(MPICH)/.complete: pyproject.toml .ci/setup-mpich
+	@.ci/setup-mpich $(MPICH) $(PYTHON)
+
+test-mpich: PY = $(MPICH)/bin/python
+test-mpich: MPIEXEC = $(MPICH)/bin/mpiexec
+test-mpich: LEFT_OUT = -p tests.without_petsc
+test-mpich: export GRADIENT_CHECKS =
+test-mpich: export NUMBA_CACHE_DIR = $(CURDIR)/$(MPICH)/numba
+test-mpich: $(MPICH)/.complete ## test what needs no PETSc on MPICH and newest packages, 1 to 3 ranks
+	$(SERIAL_TEST) $(LEFT_OUT) $(MPICH_TESTS)
+	$(call MPI_TEST,1)
+	$(call MPI_TEST,2)
+	$(call MPI_TEST,3)
 
 bench: setup ## run all benchmarks (25 minutes) and write benchmarks/README.md
 	$(PY) benchmarks/run.py
@@ -74,4 +95,4 @@ mutants: setup ## put faults into FILES="comm/*.py" for MINUTES=30 and list thos
 	$(PY) -m tests.mutation $(if $(FILES),--files $(foreach f,$(FILES),'$(f)')) --minutes $(MINUTES)
 
 clean: ## remove the environment, caches and results
-	rm -rf $(VENV) .venv-peers build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MPICH) .venv-peers build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ from typing import Any
 
 from mpi4py import MPI
 
+from ..world import identity
 from .keeping import keep_until_complete
 
 #: What rank 0 does with the tables it has, and the ranks that left before it called them.
@@ -42,13 +43,14 @@ class Meeting:
     - Rank 0 sends the verdict to all ranks. A rank that comes later finds it and takes it.
 
     Messages to ranks that never come are small enough to be sent without them, and carry the number
-    of their meeting, so that a later one does not take them for its own.
+    of their meeting and its communicator, so that a later one does not take them for its own: MPI
+    may hand what was sent on a communicator that has been freed to the next that is made.
     """
 
     def __init__(self, comm: MPI.Comm, tag: int, number: int, patience: float) -> None:
         self.comm = comm
         self.tag = tag
-        self.number = number
+        self.number = (identity(comm), number)
         self.patience = patience
 
     def hold(self, table: Any, judge: Judge, complete: Callable[[dict[int, Any]], bool]) -> Any:

@@ -106,7 +106,7 @@ def next_number(comm: MPI.Comm, kind: str, peer: int, tag: int) -> int:
 def user_tags() -> int:
     """Return the number of tags for messages of users; the two after them are for checks.
 
-    With Open MPI 2,147,483,646; every MPI has room for at least 32,766.
+    With Open MPI 2,147,483,646, with MPICH 536,870,910; every MPI has room for at least 32,766.
     """
     highest: Any = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB)
     return int(highest) - 1
@@ -117,7 +117,7 @@ def reversed_tag(comm: MPI.Comm, tag: int, number: int) -> int:
 
     Answers to messages of one tag need not be sent in the reverse of the order in which they are
     received (requests are waited for in any order), so each has a tag of its own. Tags repeat after
-    as many messages as MPI's greatest tag leaves room for, 65,535 with Open MPI.
+    as many messages as MPI's greatest tag leaves room for: 65,535 with Open MPI, 16,383 with MPICH.
     """
     tags = user_tags()
     room = max(tags // 32768, 1)

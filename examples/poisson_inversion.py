@@ -12,19 +12,19 @@ adjoint. This is section 4.2 of Xu, Zhu and Darve, https://doi.org/10.48550/arXi
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from command_line import make_folder, one_message, parsed, require_writable
 
 from adjoint import Variable, agreed
-from adjoint.comm import Allreduce, CartesianGrid, GatherField, rank, size
+from adjoint.comm import Allreduce, CartesianGrid, GatherField, size
 from adjoint.files import written_whole
 from adjoint.nn import MLP
-from adjoint.optimize import Result, minimize
+from adjoint.optimize import Result, StateError, minimize
 from adjoint.solvers import Poisson
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def write_log(path: Path, result: Result) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """Parse the command line; of all ranks, rank 0 alone prints what is wrong with it."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -250,37 +250,32 @@ def arguments() -> argparse.Namespace:
         help="folder for figures and results (default results/poisson)",
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
-    silent = contextlib.redirect_stderr(io.StringIO()) if rank() else contextlib.nullcontext()
-    quiet = contextlib.redirect_stdout(io.StringIO()) if rank() else contextlib.nullcontext()
-    with silent, quiet:
-        options = parser.parse_args()
-        for name, fault in {
-            "--patch": options.patch < 2,
-            "--size": options.size is not None and options.size < 2,
-            "--iterations": options.iterations < 1,
-            "--observed": not 0 < options.observed <= 1,
-            "--noise": not 0 <= options.noise < np.inf,
-            "--seed": options.seed < 0,
-        }.items():
-            if fault:
-                value = getattr(options, name.strip("-"))
-                parser.error(f"{name} {value} is out of range")
-    return options
+    return parsed(
+        parser,
+        {
+            "--patch": lambda nodes: nodes >= 2,
+            "--size": lambda nodes: nodes is None or nodes >= 2,
+            "--iterations": lambda count: count >= 1,
+            "--observed": lambda share: 0 < share <= 1,
+            "--noise": lambda noise: 0 <= noise < np.inf,
+            "--seed": lambda seed: seed >= 0,
+        },
+    )
 
 
 def main() -> None:
     started = time.perf_counter()
-    options = arguments()
-    if options.size is None:
-        dims = CartesianGrid((2**20,) * 2).dims
-        shape = (dims[0] * options.patch, dims[1] * options.patch)
-    else:
-        shape = (options.size, options.size)
-    inversion = Inversion(shape, options.field, options.observed, options.noise, options.seed)
+    with one_message(ValueError, OSError, ImportError):
+        options = arguments()
+        require_writable(options.out)
+        if options.size is None:
+            dims = CartesianGrid((2**20,) * 2).dims
+            shape = (dims[0] * options.patch, dims[1] * options.patch)
+        else:
+            shape = (options.size, options.size)
+        inversion = Inversion(shape, options.field, options.observed, options.noise, options.seed)
+        make_folder(options.out)
     grid = inversion.grid
-    with agreed(grid.comm):
-        if grid.rank == 0:
-            options.out.mkdir(parents=True, exist_ok=True)
     if grid.rank == 0:
         print(
             f"κ = {options.field}, {shape[0]}×{shape[1]} nodes on {size()} ranks "
@@ -288,19 +283,20 @@ def main() -> None:
             f"{inversion.network.n_parameters} parameters",
             flush=True,
         )
-    result = minimize(
-        inversion.misfit,
-        inversion.network.initial(options.seed) / inversion.scale,
-        options={"maxiter": options.iterations, "maxcor": 400},
-        state=options.out / "state.npz",
-        resume=options.resume,
-        metadata={"field": options.field, "shape": shape, "observed": options.observed,
-                  "noise": options.noise, "seed": options.seed, "ranks": size()},
-    )  # fmt: skip
-    fields = inversion.fields(result.theta)
-    with agreed(grid.comm):
-        if grid.rank == 0:
-            report(options, inversion, result, fields, time.perf_counter() - started)
+    with one_message(StateError, OSError):
+        result = minimize(
+            inversion.misfit,
+            inversion.network.initial(options.seed) / inversion.scale,
+            options={"maxiter": options.iterations, "maxcor": 400},
+            state=options.out / "state.npz",
+            resume=options.resume,
+            metadata={"field": options.field, "shape": shape, "observed": options.observed,
+                      "noise": options.noise, "seed": options.seed, "ranks": size()},
+        )  # fmt: skip
+        fields = inversion.fields(result.theta)
+        with agreed(grid.comm):
+            if grid.rank == 0:
+                report(options, inversion, result, fields, time.perf_counter() - started)
 
 
 def report(

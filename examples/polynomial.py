@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from command_line import parsed
 
 from adjoint import Tape
 from adjoint.comm import Bcast, Reduce, rank, size
@@ -30,7 +31,7 @@ def polynomial(theta: float) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--theta", type=float, default=1.5, help="where to evaluate (default 1.5)")
-    theta = parser.parse_args().theta
+    theta = parsed(parser).theta
     value, derivative = polynomial(theta)
     if rank() == 0:
         terms = " + ".join(["1", "θ", *(f"θ^{k}" for k in range(2, size()))][: size()])

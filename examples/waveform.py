@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from command_line import make_folder, one_message, require_writable
 from scipy.ndimage import uniform_filter
 from seismic import (
     PML,
@@ -20,13 +20,13 @@ from seismic import (
     layered,
     read_model,
 )
-from waveform_options import arguments, one_message, require_writable
+from waveform_options import arguments
 
 from adjoint import agreed, communicator
 from adjoint.comm import Allreduce, CartesianGrid, GatherField, rank, size
 from adjoint.files import written_whole
 from adjoint.nn import MLP
-from adjoint.optimize import Result, minimize
+from adjoint.optimize import Result, StateError, minimize
 from adjoint.solvers import Butterworth, Envelope, LeastSquares, write_traces
 from adjoint.solvers import NormalizedCrossCorrelation as CrossCorrelation
 
@@ -283,11 +283,10 @@ def invert(
     """
     started = time.perf_counter()
     world = communicator()
-    with one_message(Path(sys.argv[0]).name):
+    with one_message(ValueError, OSError, ImportError):
         options = arguments(description, out, memory)
+        require_writable(options.out)
         with agreed(world):
-            if world.rank == 0:
-                require_writable(options.out)
             model = layered() if options.model is None else read_model(options.model, parameters)
             if options.shot_groups > len(model.sources):
                 raise ValueError(
@@ -298,9 +297,7 @@ def invert(
             model, options.unknown, options.shot_groups, options.misfit, options.noise,
             options.seed, options.memory,
         )  # fmt: skip
-        with agreed(world):
-            if world.rank == 0:
-                options.out.mkdir(parents=True, exist_ok=True)
+        make_folder(options.out)
         if options.save_traces is not None:
             inversion.save_observed(options.save_traces)
     if world.rank == 0:
@@ -310,24 +307,30 @@ def invert(
             f"{options.shot_groups} groups; unknown: {options.unknown}",
             flush=True,
         )
+    with one_message(StateError, OSError):
+        report(options, inversion, fitted(options, inversion), started)
+
+
+def fitted(options: argparse.Namespace, inversion: Inversion) -> list[tuple[str, Result]]:
+    """Fit the traces up to one frequency after the other; return each stage's name and result."""
     theta = inversion.first
     stages: list[tuple[str, Result]] = []
     for number, cutoff in enumerate([*options.bands, None]):
         inversion.use_band(cutoff)
         name = "all frequencies" if cutoff is None else f"up to {cutoff:g} Hz"
-        if world.rank == 0:
+        if rank() == 0:
             print(f"\nstage {number + 1}: {name}", flush=True)
         result = minimize(
             inversion.misfit, theta, bounds=inversion.bounds,
             options={"maxiter": options.iterations, "maxcor": 20},
             state=options.out / f"state-{number + 1}.npz", resume=options.resume,
-            metadata={"shape": list(model.shape), "unknown": options.unknown, "cutoff": cutoff or 0,
-                      "misfit": options.misfit, "noise": options.noise, "seed": options.seed,
-                      "ranks": size(), "groups": options.shot_groups},
+            metadata={"shape": list(inversion.model.shape), "unknown": options.unknown,
+                      "cutoff": cutoff or 0, "misfit": options.misfit, "noise": options.noise,
+                      "seed": options.seed, "ranks": size(), "groups": options.shot_groups},
         )  # fmt: skip
         theta = result.theta
         stages.append((name, result))
-    report(options, inversion, stages, started)
+    return stages
 
 
 def report(

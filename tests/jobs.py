@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
+
+from tests.stack import ENVIRONMENT, MPIEXEC
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def command(*arguments: Any, ranks: int = 2) -> list[str]:
     """Return the command line of a Python program on so many ranks."""
-    return ["mpiexec", "-n", str(ranks), sys.executable, "-m", "mpi4py", *map(str, arguments)]
+    return [MPIEXEC, "-n", str(ranks), sys.executable, "-m", "mpi4py", *map(str, arguments)]
 
 
 def environment() -> dict[str, str]:
@@ -24,10 +28,31 @@ def environment() -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "OMPI_ALLOW_RUN_AS_ROOT": "1",
-        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "OMPI_MCA_rmaps_base_oversubscribe": "1",
-        "OMPI_MCA_mpi_yield_when_idle": "1",
+        **ENVIRONMENT,
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
+
+
+def run(*arguments: Any, ranks: int = 2, limit: float = 55) -> subprocess.CompletedProcess[str]:
+    """Run a Python program on so many ranks to its end, which must come within so many seconds."""
+    return subprocess.run(
+        command(*arguments, ranks=ranks), cwd=ROOT, env=environment(), capture_output=True,
+        text=True, timeout=limit,
+    )  # fmt: skip
+
+
+def refused(
+    message: str, program: str, *arguments: Any, ranks: int = 2, seconds: float = 10
+) -> None:
+    """Run a program of the examples with what it cannot use: it soon ends with one line that says
+    so.
+    """
+    start = time.monotonic()
+    found = run(f"examples/{program}", *arguments, ranks=ranks, limit=3 * seconds)
+    assert time.monotonic() - start < seconds
+    assert found.returncode != 0
+    lines = [line for line in found.stderr.splitlines() if message in line]
+    assert len(lines) == 1, found.stderr
+    assert lines[0].startswith(f"{program}: error: ")
+    assert "Traceback" not in found.stderr

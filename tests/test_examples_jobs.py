@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.jobs import ROOT, command, environment
+from tests.jobs import refused, run
 
-
-def run(*arguments: Any, ranks: int = 2) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments, ranks=ranks),
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=55,
-    )
+POISSON = "poisson_inversion.py"
 
 
 def invert(*arguments: Any, ranks: int = 2) -> subprocess.CompletedProcess[str]:
-    return run("examples/poisson_inversion.py", *arguments, ranks=ranks)
+    return run(f"examples/{POISSON}", *arguments, ranks=ranks)
 
 
 def test_polynomial_prints_value_and_derivative() -> None:
@@ -77,44 +67,87 @@ def test_an_inversion_leaves_its_files_and_continues_bit_for_bit(tmp_path: Path)
 def test_a_bad_option_is_named_once(
     arguments: tuple[Any, ...], message: str, tmp_path: Path
 ) -> None:
-    start = time.monotonic()
-    found = invert(*arguments, "--out", tmp_path / "out")
-    assert time.monotonic() - start < 10
-    assert found.returncode != 0
-    assert found.stderr.count(message) == 1
+    refused(message, POISSON, *arguments, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("fault", ["foreign state", "truncated state", "a file in the way"])
-def test_a_bad_folder_ends_all_ranks_with_one_message(fault: str, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    content = b"something else"
-    if fault == "a file in the way":
-        out.write_bytes(content)
-        kept = out
-        message = "File exists"
-    else:
-        assert invert("--size", 8, "--iterations", 2, "--out", out).returncode == 0
-        kept = out / "state.npz"
-        whole = kept.read_bytes()
-        content = content if fault == "foreign state" else whole[: len(whole) // 2]
-        kept.write_bytes(content)
-        message = "is damaged or not a state file"
-    start = time.monotonic()
-    found = invert("--size", 8, "--iterations", 3, "--resume", "--out", out)
-    assert time.monotonic() - start < 10
-    assert found.returncode != 0
-    assert message in found.stderr
-    assert kept.read_bytes() == content
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_a_file_in_the_way_of_the_results(below: str, tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    file.write_bytes(b"something else")
+    refused(f"{file} is not a folder", POISSON, "--size", 8, "--out", file / below)
+    assert file.read_bytes() == b"something else"
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The state file of a run with --size 8."""
+    out = tmp_path_factory.mktemp("state")
+    assert invert("--size", 8, "--iterations", 2, "--out", out).returncode == 0
+    return (out / "state.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (lambda state: b"something else", (), "is damaged or not a state file"),
+        (lambda state: state[: len(state) // 2], (), "is damaged or not a state file"),
+        (lambda state: state, ("--seed", 1), "has metadata['seed'] 0, expected 1"),
+    ],
+    ids=["foreign", "truncated", "of another run"],
+)
+def test_a_bad_state_ends_all_ranks_with_one_message(
+    content: Any, options: tuple[Any, ...], message: str, state: bytes, tmp_path: Path
+) -> None:
+    kept = tmp_path / "state.npz"
+    kept.write_bytes(content(state))
+    refused(message, POISSON, "--size", 8, "--resume", *options, "--out", tmp_path)
+    assert kept.read_bytes() == content(state)
+    assert [*tmp_path.iterdir()] == [kept]
+
+
+def test_a_folder_in_the_way_of_the_state(tmp_path: Path) -> None:
+    (tmp_path / "state.npz").mkdir()
+    refused("state.npz is a directory", POISSON, "--size", 8, "--out", tmp_path)
 
 
 def test_a_grid_smaller_than_its_ranks(tmp_path: Path) -> None:
-    found = invert("--size", 2, "--iterations", 1, "--out", tmp_path / "out", ranks=6)
+    out = tmp_path / "out"
+    refused(": CartesianGrid: ", POISSON, "--size", 2, "--iterations", 1, "--out", out, ranks=6)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "option"), [(POISSON, "--observed OBSERVED"), ("polynomial.py", "--theta THETA")]
+)
+def test_help_is_printed_once(program: str, option: str) -> None:
+    found = run(f"examples/{program}", "--help")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("usage: ") == 1
+    assert option in found.stdout
+
+
+def test_a_fault_that_one_rank_finds_alone_is_printed_by_it() -> None:
+    found = run(
+        "-c",
+        "from examples.command_line import one_message; from adjoint.comm import rank, sync\n"
+        "with one_message(ValueError):\n"
+        "    if rank() == 1:\n"
+        "        raise ValueError('rank 1 is out of paper')\n"
+        "    sync()\n",
+    )
     assert found.returncode != 0
-    assert "CartesianGrid: " in found.stderr
+    assert found.stderr.count("-c: error: rank 1 is out of paper") == 1
+    assert "Traceback" not in found.stderr
 
 
-def test_help_is_printed_once() -> None:
-    found = invert("--help")
-    assert found.returncode == 0
-    assert found.stdout.count("--observed OBSERVED") == 2  # usage and description, once
+def test_what_the_user_cannot_mend_keeps_its_traceback() -> None:
+    found = run(
+        "-c",
+        "from examples.command_line import one_message\n"
+        "with one_message(OSError):\n"
+        "    raise ArithmeticError('a fault of the program')\n",
+    )
+    assert found.returncode != 0
+    assert "Traceback" in found.stderr
+    assert "ArithmeticError: a fault of the program" in found.stderr

@@ -7,5 +7,6 @@ iteration.
 
 from .driver import minimize
 from .result import Iteration, Result
+from .state import StateError
 
-__all__ = ["Iteration", "Result", "minimize"]
+__all__ = ["Iteration", "Result", "StateError", "minimize"]

@@ -106,8 +106,9 @@ def minimize(
     FloatingPointError
         Where the misfit or its gradient is not finite, naming evaluation and iteration.
     ValueError, TypeError
-        For unfit arguments, and for a state file that is damaged or of another run; it is left as
-        it is.
+        For unfit arguments.
+    StateError
+        A ``ValueError``, for a state file that is damaged or of another run; it is left as it is.
     OSError
         Where the state cannot be written. The former file is intact.
     RuntimeError

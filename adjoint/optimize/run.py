@@ -13,7 +13,7 @@ from ..variable import Array
 from .methods import Method, Outcome
 from .progress import Progress
 from .result import Iteration
-from .state import Journal, StateFile
+from .state import Journal, StateError, StateFile
 
 #: Value, gradient and memory (bytes) at a point, computed by all ranks; all finite. The text says
 #: in messages which evaluation this is.
@@ -207,7 +207,7 @@ class Run:
             or rows.shape != (max(len(rows), 1), columns)
             or remembered.shape != (4, size)
         ):
-            raise ValueError(f"minimize: state file {state.path} has another layout")
+            raise StateError(f"minimize: state file {state.path} has another layout")
         self.history = [Iteration(int(row[0]), *map(float, row[1:])) for row in rows]
         self.evaluations = len(rows)
         self._seconds, self._memory = self.history[-1].seconds, self.history[-1].memory
@@ -224,7 +224,7 @@ def _journal(state: StateFile, size: int, arrays: dict[str, Array] | None) -> Jo
     try:
         return Journal(size, arrays["evaluations"])
     except (KeyError, ValueError) as error:
-        raise ValueError(f"minimize: state file {state.path} has another layout") from error
+        raise StateError(f"minimize: state file {state.path} has another layout") from error
 
 
 def _digest(theta: Array) -> bytes:

@@ -20,6 +20,10 @@ from ..variable import Array
 FORMAT = "adjoint.optimize state 1"
 
 
+class StateError(ValueError):
+    """The state file is damaged, or of another run."""
+
+
 class StateFile:
     """One run's state file.
 
@@ -76,7 +80,7 @@ class StateFile:
 
         Raises
         ------
-        ValueError
+        StateError
             Where the file cannot be read, is damaged, or is not of this run.
         """
         if not os.path.lexists(self.path):
@@ -88,17 +92,17 @@ class StateFile:
             start = arrays.pop("start")
             known = isinstance(found, dict) and found.get("format") == FORMAT
         except Exception as error:  # whatever a damaged archive makes the readers raise
-            raise ValueError(
+            raise StateError(
                 f"minimize: state file {self.path} is damaged or not a state file "
                 f"({type(error).__name__}: {error})"
             ) from error
         if not known:
-            raise ValueError(f"minimize: state file {self.path} is not of the {FORMAT!r} format")
+            raise StateError(f"minimize: state file {self.path} is not of the {FORMAT!r} format")
         for name, expected in self.configuration.items():
             if not name.startswith("_"):
                 self._compare(name, found.get(name), expected)
         if start.dtype != self.start.dtype or start.tobytes() != self.start.tobytes():
-            raise ValueError(f"minimize: state file {self.path} is of a run from another theta0")
+            raise StateError(f"minimize: state file {self.path} is of a run from another theta0")
         self.writer = found.get("_versions")
         return arrays
 
@@ -107,7 +111,7 @@ class StateFile:
             for key in sorted({*found, *expected}):
                 self._compare(f"{name}[{key!r}]", found.get(key), expected.get(key))
         elif found != expected and repr(found) != repr(expected):  # nan is itself here
-            raise ValueError(
+            raise StateError(
                 f"minimize: state file {self.path} has {name} {found!r}, expected {expected!r}"
             )
 

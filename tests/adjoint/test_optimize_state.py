@@ -14,7 +14,7 @@ import pytest
 import scipy.optimize
 
 from adjoint import Variable
-from adjoint.optimize import Iteration, Result, minimize
+from adjoint.optimize import Iteration, Result, StateError, minimize
 
 START = np.linspace(-1.0, 1.5, 5)
 METHODS = ("L-BFGS-B", "CG", "trust-constr", "Adam")
@@ -183,7 +183,7 @@ def test_damaged_and_foreign_files(method: str, tmp_path: Path) -> None:
     contents["pickle"] = (tmp_path / "pickle.npy").read_bytes()
     for name, content in contents.items():
         state.write_bytes(content)
-        with pytest.raises(ValueError, match=f"state file {state} is damaged or not a state file"):
+        with pytest.raises(StateError, match=f"state file {state} is damaged or not a state file"):
             quiet(Rosenbrock(0), state, method, resume=True)
         assert state.read_bytes() == content, name
 
@@ -200,7 +200,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(tmp_path: Path) -> None:
         state.write_bytes(flipped)
         try:  # dates and the like in the archive's directory may change
             assert facts(quiet(Rosenbrock(0), state, options=options, resume=True)) == whole
-        except ValueError as error:
+        except StateError as error:
             assert str(state) in str(error)
             found += 1
         assert state.read_bytes() == flipped
@@ -224,7 +224,7 @@ def test_files_of_other_runs(change: dict[str, Any], message: str, tmp_path: Pat
     state = tmp_path / "run.npz"
     quiet(Rosenbrock(), state)
     content = state.read_bytes()
-    with pytest.raises(ValueError, match=rf"^minimize: state file {state} .*{message}"):
+    with pytest.raises(StateError, match=rf"^minimize: state file {state} .*{message}"):
         quiet(Rosenbrock(0), state, resume=True, **change)
     assert state.read_bytes() == content
     assert os.listdir(tmp_path) == ["run.npz"]
@@ -238,7 +238,7 @@ def test_adams_file_of_another_layout(tmp_path: Path) -> None:
     arrays["remembered"] = arrays["remembered"][:, :-1]
     with open(state, "wb") as file:
         np.savez(file, **arrays)
-    with pytest.raises(ValueError, match=f"state file {state} has another layout"):
+    with pytest.raises(StateError, match=f"state file {state} has another layout"):
         quiet(Rosenbrock(0), state, "Adam", resume=True)
 
 

@@ -13,7 +13,10 @@ from adjoint.comm import Allreduce, CartesianGrid, GatherField
 from adjoint.solvers import AcousticWave, ricker
 from adjoint.testing import check_jvp, check_vjp, dot_test, taylor_test
 
-pytestmark = pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest"),
+    pytest.mark.timeout(300),  # the first test may have to wait for the compiler
+]
 
 SHAPE, SPACING, DT = (37, 41), 10.0, 2e-3
 SETTINGS: dict[str, dict[str, Any]] = {

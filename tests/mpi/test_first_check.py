@@ -150,6 +150,22 @@ def test_all_ranks_decide_alike_however_late_they_come(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parallel([2, 3])
+def test_what_was_said_on_a_communicator_that_has_been_freed_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ranks come in vain on the first of two; MPICH then gives its messages to the second."""
+    monkeypatch.setattr(records, "LIMIT", 0.3)
+    for absent in (0, 1):
+        for come in (rank() != absent, True):
+            comm = MPI.COMM_WORLD.Dup()
+            tape = record(comm, Bcast(0, comm) if rank() != 1 else Reduce(0, comm))
+            found = outcome(tape) if come else None
+            MPI.COMM_WORLD.Barrier()
+            comm.Free()
+        assert "do not match" in str(same(found))
+
+
+@pytest.mark.parallel([2, 3])
 def test_what_a_rank_does_by_itself_concerns_nobody(fresh: MPI.Comm) -> None:
     for _ in range(2 if rank() == 1 else 0):
         with Tape(comm=fresh) as tape:

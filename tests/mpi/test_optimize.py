@@ -16,7 +16,7 @@ import scipy.optimize
 from mpi4py import MPI
 
 from adjoint import Operator, Tape, Variable, agreed, communicator
-from adjoint.optimize import Iteration, Result, minimize
+from adjoint.optimize import Iteration, Result, StateError, minimize
 
 WORLD = MPI.COMM_WORLD
 RANKS = [1, 2, 3, 4]
@@ -324,13 +324,13 @@ def test_unfit_state_files_raise_on_all_ranks(directory: Path) -> None:
     quiet(Distributed(), state=state)
     content = state.read_bytes()
     for change in ({"method": "CG"}, {"options": {"maxcor": 4}}, {"theta0": np.zeros(4)}):
-        with pytest.raises(ValueError, match=f"minimize: state file {state} has .*, expected"):
+        with pytest.raises(StateError, match=f"minimize: state file {state} has .*, expected"):
             quiet(Distributed(), state=state, resume=True, **change)
     WORLD.Barrier()
     if WORLD.rank == 0:
         state.write_bytes(content[:-100])
     WORLD.Barrier()
-    with pytest.raises(ValueError, match=f"minimize: state file {state} is damaged"):
+    with pytest.raises(StateError, match=f"minimize: state file {state} is damaged"):
         quiet(Distributed(), state=state, resume=True)
     assert state.read_bytes() == content[:-100]
 

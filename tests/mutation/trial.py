@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.jobs import environment
+from tests.stack import MPIEXEC
 
 #: A job may take so many times as long as without a fault, and these seconds more.
 SLOWER, MORE = 4, 10
@@ -75,7 +76,7 @@ class Trial:
         program += [f"--timeout={each}", "-p", "no:cacheprovider", path]
         if int(ranks):
             program[1:3] = ["-m", "mpi4py", "-m", "pytest"]
-            program = ["mpiexec", "-n", ranks, *program, "-m", f"parallel[{ranks}]"]
+            program = [MPIEXEC, "-n", ranks, *program, "-m", f"parallel[{ranks}]"]
         variables = {
             **environment(),
             **self.entry.get("environment", {}),

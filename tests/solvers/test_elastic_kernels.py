@@ -16,7 +16,10 @@ from adjoint.solvers import ElasticWave
 from adjoint.testing import check_jvp, check_vjp, dot_test
 from tests.plain_layers import DT, FREQUENCY, SPEED, WIDTH, damping
 
-pytestmark = pytest.mark.filterwarnings("ignore:ElasticWave. .* nodes for the shortest")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:ElasticWave. .* nodes for the shortest"),
+    pytest.mark.timeout(300),  # the first test may have to wait for the compiler
+]
 
 SHAPE, SPACING, STEPS = (9, 10), (10.0, 12.0), 4
 FIELDS = ("v0", "v1", "s00", "s11", "s01")

@@ -1,0 +1,96 @@
+"""The command line that the examples share: what the user gave, and one message where it is bad."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from adjoint import agreed, communicator
+
+#: Seconds that a rank waits for rank 0's message before it prints its own.
+PATIENCE = 4.0
+
+
+def parsed(
+    parser: argparse.ArgumentParser, limits: Mapping[str, Callable[[Any], bool]] | None = None
+) -> argparse.Namespace:
+    """Parse the command line on rank 0, and give all ranks its options or its end.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    limits : dict, optional
+        For the names of options, ``"--noise"``, what values of theirs are in range.
+    """
+    world = communicator()
+    found: Any = None
+    if world.rank == 0:
+        try:
+            found = parser.parse_args()
+            for name, in_range in (limits or {}).items():
+                value = getattr(found, name.strip("-").replace("-", "_"))
+                if not in_range(value):
+                    parser.error(f"{name} {value} is out of range")
+        except SystemExit as end:
+            found = end.code
+            sys.stderr.flush()
+    # The first rank to end may end the job: none does so before rank 0 has printed.
+    found = world.bcast(found)
+    if not isinstance(found, argparse.Namespace):
+        sys.exit(found)
+    return found
+
+
+@contextlib.contextmanager
+def one_message(*kinds: type[Exception]) -> Iterator[None]:
+    """End all ranks with one line of rank 0 where an exception says what the user can mend.
+
+    Parameters
+    ----------
+    *kinds
+        Of exceptions; all others pass.
+    """
+    try:
+        yield
+    except kinds as error:
+        message = f"{Path(sys.argv[0]).name}: error: {error}"
+    else:
+        return
+    if communicator().rank == 0:
+        print(message, file=sys.stderr, flush=True)
+    # The first rank to end ends the job, so the others wait until rank 0 has printed; not for ever,
+    # for a fault that only some ranks find must not block them.
+    printed = communicator().Ibarrier()
+    patience = time.monotonic() + PATIENCE
+    while not printed.Test() and time.monotonic() < patience:
+        time.sleep(0.01)
+    if not printed.Test() and communicator().rank:
+        print(message, file=sys.stderr, flush=True)
+    sys.exit(2)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise on all ranks where a folder cannot be made or written in; leave nothing behind."""
+    world = communicator()
+    with agreed(world):
+        if world.rank:
+            return
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(f"--out {folder}: {there} is not a folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(f"--out {folder}: no permission to write in {there}")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; where that fails, raise on all ranks."""
+    world = communicator()
+    with agreed(world):
+        if world.rank == 0:
+            folder.mkdir(parents=True, exist_ok=True)

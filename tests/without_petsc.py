@@ -1,0 +1,64 @@
+"""Run the tests on a stack that has no PETSc: `pytest -p tests.without_petsc`.
+
+Those that need it are left out, and counted in the summary. Without this plugin a missing petsc4py
+fails them; where petsc4py can be imported, the plugin refuses to hide them.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+
+import pytest
+
+from tests.stack import version
+
+#: Whole files, and functions of others; with a parameter where the others of it need no PETSc.
+NEED_PETSC = (
+    "tests/mpi/test_linear_solve.py",
+    "tests/mpi/test_poisson.py",
+    "tests/mpi/test_examples.py::test_misfit_and_gradient_do_not_depend_on_the_ranks",
+    "tests/mpi/test_examples.py::test_the_gradient_of_the_misfit",
+    "tests/mpi/test_examples.py::test_what_is_observed",
+    "tests/mpi/test_examples.py::test_the_quadratic_source_belongs_to_its_solution",
+    "tests/mpi/test_examples.py::test_the_inversion_finds_the_field",
+    "tests/solvers/test_petsc.py::test_complex_petsc_is_refused",
+    "tests/test_documentation.py::test_the_code_of_a_page_runs[README.md]",
+    "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.linear_solve]",
+    "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.poisson]",
+    "tests/test_examples_jobs.py::test_an_inversion_leaves_its_files_and_continues_bit_for_bit",
+    "tests/test_examples_jobs.py::test_a_bad_state_ends_all_ranks_with_one_message",
+    "tests/test_examples_jobs.py::test_a_folder_in_the_way_of_the_state",
+)
+
+
+#: What the summary names of the stack, besides MPI.
+PACKAGES = ("mpi4py", "numpy", "scipy", "numba")
+
+_LEFT_OUT = pytest.StashKey[int]()
+
+
+def needs_petsc(test: str) -> bool:
+    """Whether a test, named as pytest names it, needs petsc4py."""
+    return any(test.startswith((f"{name}::", f"{name}[")) or test == name for name in NEED_PETSC)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if importlib.util.find_spec("petsc4py"):
+        raise pytest.UsageError("petsc4py is here: run its tests, too, without this plugin")
+
+
+@pytest.hookimpl(trylast=True)  # after the choice by markers: what is counted would have run
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if needs_petsc(item.nodeid)]
+    items[:] = [item for item in items if not needs_petsc(item.nodeid)]
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[_LEFT_OUT] = len(left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    stack = [version(), *(f"{n} {importlib.metadata.version(n)}" for n in PACKAGES)]
+    terminalreporter.write_line(
+        f"tests left out, for they need PETSc: {terminalreporter.config.stash.get(_LEFT_OUT, 0)}; "
+        f"the others ran on {', '.join(stack)}"
+    )
