@@ -65,6 +65,8 @@ class Inversion:
     unit: ClassVar[float]
     #: What the traces of each kind are called in names of files.
     kinds: ClassVar[tuple[str, ...]]
+    #: Quantity and unit of the wave that is drawn, which is that of the first kind.
+    signal: ClassVar[str]
 
     def __init__(
         self,
@@ -369,10 +371,10 @@ def report(
                 np.savez(file, found=found, true=model.true[name], start=model.start[name],
                          energy=energy, theta=theta, loss=history, **numbers)  # fmt: skip
             draw_models(out / "model.png", inversion.model, found, name, inversion.label)
-            draw_traces(out / "traces.png", model, gathers, "amplitude")
+            draw_traces(out / "traces.png", model, gathers, inversion.signal)
             columns, rows = model.shape[1] * model.spacing, model.shape[0] * model.spacing
             draw_wavefield(
-                out / "wavefield.png", frames, (0, columns / 1e3, rows / 1e3, 0), "amplitude"
+                out / "wavefield.png", frames, (0, columns / 1e3, rows / 1e3, 0), inversion.signal
             )
             draw_loss(out / "loss.png", [(n, [i.loss for i in r.history]) for n, r in stages])
             iterations = sum(result.iterations for _, result in stages)
