@@ -26,6 +26,7 @@ class AcousticInversion(Inversion):
     label = "velocity (m/s)"
     unit = 50.0
     kinds = ("u",)
+    signal = "u (arbitrary units)"
 
     def make_wave(self, memory: str | None) -> Any:
         model = self.padded

@@ -40,6 +40,7 @@ class ElasticInversion(Inversion):
     label = "λ (GPa)"
     unit = 0.2
     kinds = ("vz", "vx")
+    signal = "vertical velocity (m/s)"
 
     def __init__(self, model: Model, *arguments: Any, **keywords: Any) -> None:
         super().__init__(with_lame(model), *arguments, **keywords)

@@ -88,7 +88,9 @@ class AcousticWave(TimeLoop):
     output is [shot, receiver, time] with the receivers of this rank. Wavelets are the same on all
     ranks, and each rank's cotangent is that of its own copy.
 
-    ``u`` may be a pressure in a medium of constant density, or any field with this equation; with
+    ``u`` is the pressure in a medium whose bulk modulus is constant, ``c² = κ/ρ``, or the
+    displacement across the plane (SH) in one whose density is, ``c² = µ/ρ``; a pressure in a medium
+    of constant density has ``c²∇²u`` instead, which differs where ``c`` does. With
     ``D`` for differences to the points between nodes, ``C`` the mean of the two nodes' ``c²``, and
     ``P`` the interpolation to receivers,
 

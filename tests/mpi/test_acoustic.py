@@ -11,7 +11,7 @@ from mpi4py import MPI
 from adjoint import Tape, Variable
 from adjoint.comm import Allreduce, CartesianGrid, GatherField
 from adjoint.solvers import AcousticWave, ricker
-from adjoint.testing import check_jvp, check_vjp, dot_test, taylor_test
+from adjoint.testing import check_jvp, check_vjp, dot_test, taylor_test, taylor_to_dict
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest"),
@@ -23,6 +23,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "layers on all sides": {},
     "free surface": {"free_surface": True},
     "one layer": {"pml_sides": ("left",)},
+    "second order": {"order": 2},
+    "second order, free surface": {"order": 2, "free_surface": True},
     "two layers, second order": {"pml_sides": ("top", "right"), "order": 2},
     "different spacings": {"spacing": (10.0, 12.0)},
 }
@@ -42,6 +44,11 @@ def wave_of(comm: MPI.Comm, steps: int = 40, **settings: Any) -> tuple[AcousticW
     return wave, velocity, wavelets.astype(wave.dtype)
 
 
+def rough_fields(comm: MPI.Comm, shape: tuple[int, ...]) -> Any:
+    """Return two initial fields, rough ones, so that every layer has something to absorb."""
+    return np.random.default_rng([1, comm.rank]).standard_normal((2, *shape))
+
+
 def gathered(comm: MPI.Comm, wave: AcousticWave, traces: Any) -> Any:
     whole = np.zeros((2, 4, traces.shape[2]))
     for index, found in comm.allgather((wave.receivers, traces)):
@@ -54,45 +61,72 @@ def gathered(comm: MPI.Comm, wave: AcousticWave, traces: Any) -> Any:
 def test_tangent_and_adjoint(name: str) -> None:
     comm = MPI.COMM_WORLD
     wave, velocity, wavelets = wave_of(comm, **SETTINGS[name])
-    random = np.random.default_rng(comm.rank)
-    initial, previous = random.standard_normal((2, *velocity.shape))
-    inputs = velocity, wavelets, initial, previous
+    inputs = velocity, wavelets, *rough_fields(comm, velocity.shape)
     dot_test(wave, *inputs, rtol=1e-12)
     check_jvp(wave, *inputs)
     check_vjp(wave, *inputs)
 
 
-@pytest.mark.parallel([1, 3])
-def test_taylor_rates_of_each_input() -> None:
+@pytest.mark.parallel([1, 2, 3, 4, 6])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_taylor_rates_of_each_input(name: str) -> None:
     comm = MPI.COMM_WORLD
-    wave, velocity, wavelets = wave_of(comm)
-    data = wave(velocity * 1.01, wavelets)
+    wave, velocity, wavelets = wave_of(comm, **SETTINGS[name])
+    inputs = [velocity, wavelets, *rough_fields(comm, velocity.shape)]
+    data = wave(*(0.9 * x for x in inputs))
+    energy = comm.allreduce(np.sum(data**2))
 
-    def misfit(c: Variable, w: Variable) -> Variable:
-        return Allreduce()(((wave(c, w) - data) ** 2).sum()) * 1e8
+    def misfit(*changed: Variable) -> Variable:
+        return Allreduce()(((wave(*changed) - data) ** 2).sum()) / energy
 
-    direction = 20 * np.random.default_rng(comm.rank).standard_normal(velocity.shape)
-    change = wavelets * np.random.default_rng(7).standard_normal(wavelets.shape)
-    rates = taylor_test(lambda c: misfit(c, wavelets), velocity, direction)
-    assert min(rates) >= 1.95
-    rates = taylor_test(lambda w: misfit(velocity, w), wavelets, change)
-    assert min(rates) >= 1.95
+    for number, x in enumerate(inputs):
+        # Wavelets are the same on all ranks, and so is their change.
+        random = np.random.default_rng([number, 0 if x is wavelets else comm.rank])
+        change = 0.1 * np.abs(x).max() * random.standard_normal(x.shape)
+        rates = taylor_test(
+            lambda v, n=number: misfit(*inputs[:n], v, *inputs[n + 1 :]), x, change, levels=3
+        )
+        assert min(rates) >= 1.95, (number, rates)
 
 
 @pytest.mark.parallel([1, 2, 3, 4, 6])
-@pytest.mark.parametrize("name", ["layers on all sides", "free surface"])
+@pytest.mark.parametrize("order", [2, 4])
+@pytest.mark.parametrize("free_surface", [False, True])
+def test_taylor_rate_of_the_velocity_in_the_layers_alone(order: int, free_surface: bool) -> None:
+    comm = MPI.COMM_WORLD
+    wave, velocity, wavelets = wave_of(comm, order=order, free_surface=free_surface)
+    initial, previous = rough_fields(comm, velocity.shape)
+    z, x = wave.grid.coordinates(1.0)
+    inside = (z >= 6) & (z < SHAPE[0] - 6) & (x >= 6) & (x < SHAPE[1] - 6)
+    random = np.random.default_rng(comm.rank)
+    change = np.where(inside, 0, 200 * random.standard_normal(velocity.shape))
+    assert comm.allreduce(np.abs(change).max()) > 0
+
+    def misfit(c: Variable) -> Variable:
+        return Allreduce()((wave(c, wavelets, initial, previous) ** 2).sum())
+
+    found = taylor_to_dict(misfit, velocity, change, levels=3)
+    assert min(found["R1"]["Rate"]) >= 1.95
+    assert max(found["R0"]["Rate"]) < 1.1  # the layers do matter
+
+
+@pytest.mark.parallel([1, 2, 3, 4, 6])
+@pytest.mark.parametrize("name", SETTINGS)
 def test_the_number_of_ranks_does_not_matter(name: str) -> None:
     comm = MPI.COMM_WORLD
-    results = []
+    results: list[list[Any]] = []
     for ranks in (comm, MPI.COMM_SELF):
         wave, velocity, wavelets = wave_of(ranks, steps=120, **SETTINGS[name])
-        with Tape() as tape:
-            c = tape.watch(velocity)
-            traces = wave(c, wavelets)
+        z, x = wave.grid.coordinates(SPACING)
+        initial = [np.cos(x / 17 + shift) * np.sin(z / 23) for shift in (0, 0.3)]
+        with Tape(comm=ranks) as tape:
+            inputs = [tape.watch(value) for value in (velocity, wavelets, *initial)]
+            traces = wave(*inputs)
             loss = Allreduce(ranks)((traces**2).sum())
-        (gradient,) = tape.gradient(loss, [c])
-        whole = GatherField(wave.grid)(gradient)
-        results.append((gathered(ranks, wave, traces.value), comm.bcast(whole)))
+        c, w, *rest = tape.gradient(loss, inputs)
+        whole = [comm.bcast(GatherField(wave.grid)(field)) for field in (c, *rest)]
+        # Each rank has its own copy of the wavelets, and a gradient for it.
+        results.append([gathered(ranks, wave, traces.value), ranks.allreduce(w), *whole])
     for found, expected in zip(*results):
         assert np.abs(expected).max() > 0
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())

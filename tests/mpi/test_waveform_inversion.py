@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,37 @@ def test_an_inversion_comes_nearer_to_the_truth(groups: int, memory: str | None)
         numbers = errors(inversion, whole, energy)
         assert numbers["model_error"] < 0.8 * numbers["start_error"]
         assert numbers["illuminated"] > 0.3
+
+
+@pytest.mark.parallel([1])
+def test_where_a_model_is_nearer_to_the_truth() -> None:
+    """Halved errors beneath the survey count, doubled ones beside it and in the dark do not."""
+    rows, columns = 40, 60
+    true, start = np.full((2, rows, columns), 2000.0)
+    start[:] += 100
+    mask = np.ones((rows, columns), bool)
+    places = np.array([[20.0, 100.0], [20.0, 500.0]])  # columns 10 to 50
+    model = Model(
+        true={"vp": true}, start={"vp": start}, mask=mask, spacing=10.0, dt=1e-3,
+        sources=places[:1], receivers=places, wavelet=np.ones(3), peak_frequency=50.0,
+    )  # fmt: skip
+    energy = np.ones((rows, columns))
+    energy[30:] = 0.4
+    found = np.full_like(true, 2200.0)
+    found[:34, 6:55] = 2050  # wider than what counts by half a window
+    inversion: Any = SimpleNamespace(model=model, name="vp")
+    numbers = errors(inversion, found, energy)
+    assert numbers["illuminated"] == 30 * 41 / (rows * columns)
+    assert (numbers["window"], numbers["fine_window"]) == (40.0, 30.0)
+    assert numbers["start_error"] == pytest.approx(0.05)
+    assert numbers["model_error"] == pytest.approx(0.025)
+    assert numbers["improved"] == numbers["fine_improved"] == 1
+    assert numbers["worst"] == pytest.approx(0.5)
+    found[10, 30] = 2400
+    numbers = errors(inversion, found, energy)
+    assert numbers["fine_worst"] == pytest.approx(np.sqrt((400**2 + 8 * 50**2) / 9) / 100)
+    assert numbers["fine_improved"] == pytest.approx(1 - 9 / (30 * 41))
+    assert numbers["worst"] == pytest.approx(np.sqrt((400**2 + 15 * 50**2) / 16) / 100)
 
 
 @pytest.mark.parallel([1])
