@@ -388,7 +388,7 @@ def _remember(memory: Any, z: Any, u: Any, row: int, strip: Any) -> None:
 
 
 @njit(**_PART)
-def _near(slot: Any, k: int) -> bool:
+def _near(slot: Any, k: int) -> Any:
     """Whether one of four rows around a half point is in a layer."""
     return max(max(slot[k - 1], slot[k]), max(slot[k + 1], slot[k + 2])) >= 0
 

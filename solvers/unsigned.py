@@ -13,4 +13,6 @@ from typing import Any
 import numpy as np
 from numba import config
 
-unsigned: Any = int if config.DISABLE_JIT else np.uint64
+_interpreted: bool = getattr(config, "DISABLE_JIT")  # noqa: B009 - set when numba is imported
+
+unsigned: Any = int if _interpreted else np.uint64
