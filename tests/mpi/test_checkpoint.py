@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import resource
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from weakref import ref
@@ -12,7 +11,6 @@ from weakref import ref
 import checkpoint_schedules as schedules
 import numpy as np
 import pytest
-from checkpoint_schedules import StorageType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpi4py import MPI
@@ -23,24 +21,9 @@ from adjoint.comm import Allreduce, CartesianGrid
 from adjoint.solvers import AcousticWave, ricker
 from adjoint.testing import check_jvp, check_vjp, dot_test, taylor_test
 from tests.pendulums import Pendulums
+from tests.schedules import SCHEDULES
 
 STEPS = 23
-
-SCHEDULES: dict[str, Callable[[int], Any]] = {
-    "memory": lambda n: schedules.SingleMemoryStorageSchedule(),
-    "disk": lambda n: schedules.SingleDiskStorageSchedule(),
-    "Revolve": lambda n: schedules.Revolve(n, 3),
-    "DiskRevolve": lambda n: schedules.DiskRevolve(n, 2),
-    "PeriodicDiskRevolve": lambda n: schedules.PeriodicDiskRevolve(n, 2),
-    "HRevolve": lambda n: schedules.HRevolve(n, 2, 2),
-    "multistage": lambda n: schedules.MultistageCheckpointSchedule(n, 2, 1),
-    "two-level, memory": lambda n: schedules.TwoLevelCheckpointSchedule(
-        4, 2, binomial_storage=StorageType.RAM
-    ),
-    "two-level, disk": lambda n: schedules.TwoLevelCheckpointSchedule(4, 2),
-    "mixed, memory": lambda n: schedules.MixedCheckpointSchedule(n, 2, storage=StorageType.RAM),
-    "mixed, disk": lambda n: schedules.MixedCheckpointSchedule(n, 2),
-}
 
 LOOPS: dict[str, dict[str, Any]] = {
     **{name: {"schedule": make} for name, make in SCHEDULES.items()},
