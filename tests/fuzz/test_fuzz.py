@@ -21,14 +21,20 @@ def hunt(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("fault", "step"), [("identity", "Allreduce"), ("cropped", "Halo")])
-def test_a_wrong_adjoint_is_found_and_shrunk(fault: str, step: str, tmp_path: Path) -> None:
+# Solves of symmetric systems agree on a number by an Allreduce.
+@pytest.mark.parametrize(
+    ("fault", "steps"), [("identity", ("Allreduce", "LinearSolve")), ("cropped", ("Halo",))]
+)
+def test_a_wrong_adjoint_is_found_and_shrunk(
+    fault: str, steps: tuple[str, ...], tmp_path: Path
+) -> None:
     found = hunt(tmp_path, "--ranks", 2, "--fault", fault, "--shrink", 20)
     assert found.returncode == 1, found.stdout + found.stderr
     script = tmp_path / "failure-1.py"
     text = script.read_text(encoding="utf-8")
     assert text in found.stdout
-    assert text.count("    Step(") == text.count(f"    Step('{step}'") == 1
+    assert text.count("    Step(") == 1
+    assert any(f"    Step('{step}'" in text for step in steps)
     again = subprocess.run(
         command(script), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=50
     )
