@@ -31,7 +31,7 @@ MPICH = .venv-mpich
 MPICH_TESTS = tests/adjoint tests/comm tests/nn tests/solvers tests/test_examples_jobs.py \
 	tests/test_waveform_jobs.py
 
-.PHONY: help setup peers invert test lint test-serial test-mpi test-mpich mutants bench bench-quick clean
+.PHONY: help setup peers invert test lint test-serial test-mpi test-mpich fuzz mutants bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -90,6 +90,9 @@ bench: setup ## run all benchmarks (25 minutes) and write benchmarks/README.md
 
 bench-quick: setup ## the same with smaller sizes (3 minutes), written to results/benchmarks
 	$(PY) benchmarks/run.py --quick --json results/benchmarks/quick --out results/benchmarks
+
+fuzz: setup ## check random programs on 1 to 7 ranks for MINUTES=30 and print the smallest that fails
+	$(PY) -m tests.fuzz --minutes $(MINUTES)
 
 mutants: setup ## put faults into FILES="comm/*.py" for MINUTES=30 and list those no test notices
 	$(PY) -m tests.mutation $(if $(FILES),--files $(foreach f,$(FILES),'$(f)')) --minutes $(MINUTES)

@@ -59,6 +59,8 @@ class TimeLoop(Operator):
 
     Attributes
     ----------
+    comm : mpi4py.MPI.Comm
+        The library's duplicate of the propagator's communicator.
     propagator : Propagator
     plan : Plan
         What is kept and what is recomputed; the same on all ranks.
@@ -104,8 +106,8 @@ class TimeLoop(Operator):
         report: Callable[[str], Any] | None = None,
     ) -> None:
         self.propagator = propagator
-        self._comm = communicator(propagator.comm)
-        with agreed(self._comm):
+        self.comm = communicator(propagator.comm)
+        with agreed(self.comm):
             if storage not in STORAGES:
                 raise ValueError(
                     f"{self.name}: storage is {storage!r}, expected {', '.join(STORAGES)}"
@@ -121,10 +123,10 @@ class TimeLoop(Operator):
         self._latest: ref[Sweeps] | None = None
         self.plan = self._make_plan(storage, int(block), schedule)
         # Not a function of this object: a cycle would keep its memory until the next collection.
-        self._store = Store(self._comm, partial(propagator.new_kept, self.plan.block), directory)
+        self._store = Store(self.comm, partial(propagator.new_kept, self.plan.block), directory)
         if report is None and memory is not None:
             report = print
-        if report is not None and self._comm.rank == 0:
+        if report is not None and self.comm.rank == 0:
             report(f"{self.name}: {self.plan}")
 
     def _common(self, budget: int | None, storage: str, block: int, scheduled: bool) -> int | None:
@@ -135,7 +137,7 @@ class TimeLoop(Operator):
             "block": block,
             "schedule": "one" if scheduled else "none",
         }
-        everybody: list[tuple[int | None, dict[str, Any]]] = self._comm.allgather((budget, own))
+        everybody: list[tuple[int | None, dict[str, Any]]] = self.comm.allgather((budget, own))
         first = everybody[0][1]
         for rank, (_, other) in enumerate(everybody):
             for argument, value in other.items():
@@ -156,7 +158,7 @@ class TimeLoop(Operator):
             blocks = candidate_blocks(steps, runs, self._budget, snapshot, one, whole)
         kept = self._most([loop.kept_bytes(n) for n in blocks])
         sizes = Sizes(snapshot, dict(zip(blocks, kept)))
-        with agreed(self._comm):
+        with agreed(self.comm):
             if schedule is not None:
                 return follow(schedule, steps, runs, block, sizes)
             if self._budget is None:
@@ -168,7 +170,7 @@ class TimeLoop(Operator):
         from mpi4py import MPI
 
         found = np.array(sizes, np.int64)
-        self._comm.Allreduce(MPI.IN_PLACE, found, MPI.MAX)
+        self.comm.Allreduce(MPI.IN_PLACE, found, MPI.MAX)
         most: list[int] = found.tolist()
         return most
 

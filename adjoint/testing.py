@@ -46,7 +46,7 @@ class Comparison(NamedTuple):
 
 
 def dot_test(
-    function: Function,
+    function: Function | Prepared,
     *inputs: Any,
     rtol: float | None = None,
     seed: int = 0,
@@ -56,7 +56,7 @@ def dot_test(
 
     Parameters
     ----------
-    function : Operator or callable
+    function : Operator, callable or Prepared
     *inputs
         This rank's inputs.
     rtol : float, optional
@@ -77,7 +77,7 @@ def dot_test(
     AssertionError
         On all ranks, with both numbers.
     """
-    program = _Program(function, inputs, seed, comm)
+    program = Prepared.of(function, inputs, seed, comm)
     jv, jtw = program.jvp(), program.vjp()
     left = program.inner(jv, program.weights)
     right = program.inner(program.directions, jtw)
@@ -88,7 +88,7 @@ def dot_test(
 
 
 def check_jvp(
-    function: Function,
+    function: Function | Prepared,
     *inputs: Any,
     rtol: float | None = None,
     step: float | None = None,
@@ -111,7 +111,7 @@ def check_jvp(
     AssertionError
         On all ranks, with the two entries that differ most.
     """
-    program = _Program(function, inputs, seed, comm)
+    program = Prepared.of(function, inputs, seed, comm)
     found, expected = _flat(program.jvp()), _flat(program.differences(step))
     error = np.abs(found - expected)
     worst = int(np.argmax(np.where(np.isnan(error), np.inf, error))) if error.size else None
@@ -130,7 +130,7 @@ def check_jvp(
 
 
 def check_vjp(
-    function: Function,
+    function: Function | Prepared,
     *inputs: Any,
     rtol: float | None = None,
     step: float | None = None,
@@ -154,7 +154,7 @@ def check_vjp(
     AssertionError
         On all ranks, with both numbers.
     """
-    program = _Program(function, inputs, seed, comm)
+    program = Prepared.of(function, inputs, seed, comm)
     differences = program.differences(step)
     left = program.inner(program.directions, program.vjp())
     right = program.inner(differences, program.weights)
@@ -277,12 +277,27 @@ def _remainder(residual: Array, floor: float) -> dict[str, list[float]]:
     return {"Residual": residual.tolist(), "Rate": rates}
 
 
-class _Program:
-    """A function with this rank's inputs, random directions, and its derivatives on all ranks."""
+class Prepared:
+    """A function recorded once at this rank's inputs, for several of the checks above.
+
+    Parameters
+    ----------
+    function, *inputs, seed, comm
+        As for :func:`dot_test`. The checks are given this object in place of function and inputs,
+        and then do not evaluate again what one of them has evaluated before.
+
+    Examples
+    --------
+    >>> from adjoint.ops import Tanh
+    >>> prepared = Prepared(Tanh(), np.linspace(-1, 1, 5))
+    >>> for check in dot_test, check_jvp, check_vjp:
+    ...     _ = check(prepared)
+    """
 
     def __init__(
-        self, function: Function, inputs: Sequence[Any], seed: int, comm: MPI.Comm | None
+        self, function: Function, *inputs: Any, seed: int = 0, comm: MPI.Comm | None = None
     ) -> None:
+        self.name = _name(function)
         self.comm = communicator(comm)
         self.function = function
         self.inputs = inputs
@@ -296,6 +311,14 @@ class _Program:
             self.outputs = self._apply(self.sources)
         self.operators = _operators(self.tape)
         self.weights = [_random(generator, y.value) for y in self.outputs]
+        self._differences: dict[float, list[Array]] = {}
+
+    @classmethod
+    def of(cls, function: Any, inputs: Sequence[Any], seed: int, comm: MPI.Comm | None) -> Prepared:
+        """Return the function prepared, if it is not."""
+        return (
+            function if isinstance(function, cls) else cls(function, *inputs, seed=seed, comm=comm)
+        )
 
     def _apply(self, active: Sequence[Any]) -> list[Variable]:
         arguments = list(self.inputs)
@@ -316,17 +339,20 @@ class _Program:
         """Return the fourth-order central difference of all outputs along the directions."""
         if step is None:
             step = 1e-2 if self.rtol(None) > 1e-6 else 1e-3
+        if step in self._differences:
+            return self._differences[step]
         points = [x.value for x in self.sources]
         results = []
         for s in (step, -step, 2 * step, -2 * step):
             with Tape(comm=self.comm) as tape:
                 moved = [(p + s * d).astype(p.dtype) for p, d in zip(points, self.directions)]
                 results.append(self._apply([tape.watch(p) for p in moved]))
-        return [
+        self._differences[step] = [
             (8 * (a.value.astype(float) - b.value) - (c.value.astype(float) - d.value))
             / (12 * step)
             for a, b, c, d in zip(*results)
         ]
+        return self._differences[step]
 
     def inner(self, left: Sequence[Array], right: Sequence[Array]) -> tuple[float, float]:
         """Return the inner product over all ranks, and the Euclidean norm of its terms."""
@@ -356,13 +382,13 @@ def _flat(arrays: Sequence[Any]) -> Array:
     return np.concatenate(flat) if flat else np.zeros(0)
 
 
-def _name(function: Function) -> str:
+def _name(function: Function | Prepared) -> str:
     return str(getattr(function, "name", None) or getattr(function, "__name__", repr(function)))
 
 
 def _verdict(
     check: str,
-    function: Function,
+    function: Function | Prepared,
     left_name: str,
     left: tuple[float, float],
     right_name: str,

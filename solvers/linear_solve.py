@@ -12,7 +12,7 @@ from ..operator import Operator
 from ..world import agree, agreed
 from .krylov import KrylovSolver
 from .pattern import Pattern
-from .petsc import petsc
+from .petsc import started_for
 from .transpose import Transpose
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ class LinearSolve(Operator):
     ConvergenceError
         On all ranks, if the true residual is above ten times ``rtol`` and above what rounding
         leaves, ``10 ε ‖A‖ ‖x‖``.
+    RuntimeError
+        If PETSc is not running and the pattern is distributed over a part of the ranks: all
+        start PETSc together. ``from petsc4py import PETSc`` on all ranks does it.
 
     Notes
     -----
@@ -116,7 +119,7 @@ class LinearSolve(Operator):
         prefix: str | None = None,
         max_iterations: int = 1000,
     ) -> None:
-        petsc()
+        started_for(pattern.comm)
         with agreed(pattern.comm):
             if not pattern.square:
                 raise ValueError(

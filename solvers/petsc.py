@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ..world import communicator
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -41,6 +44,32 @@ def petsc() -> Any:
             f"{PETSc.ScalarType.__name__}: set PETSC_DIR and PETSC_ARCH to another"
         )
     return PETSc
+
+
+def started_for(comm: MPI.Comm) -> None:
+    """Start PETSc, which all ranks of ``COMM_WORLD`` do together.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm
+        The library's duplicate of the communicator that will be solved on.
+
+    Raises
+    ------
+    RuntimeError
+        If PETSc is not running and the communicator is a part of the world: the others might never
+        come, and PETSc would wait for them. ``COMM_SELF`` is taken for a solver on every rank.
+    """
+    from mpi4py import MPI
+
+    size = MPI.COMM_WORLD.size
+    running = "petsc4py.PETSc" in sys.modules
+    if not running and comm.size < size and comm != communicator(MPI.COMM_SELF):
+        raise RuntimeError(
+            f"PETSc starts on all {size} ranks together, and this solver has {comm.size}: let all "
+            "ranks import petsc4py.PETSc before"
+        )
+    petsc()
 
 
 def require_hypre() -> None:

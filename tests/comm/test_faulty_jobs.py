@@ -75,6 +75,17 @@ JOBS = {
         r"sends to rank 1 \(tag 4\), which does not receive it: its last is rank 1, "
         r"record 1: Reduce\(root=0\)$",
     ),
+    "PETSc started by a part of the ranks": (
+        3,
+        "from mpi4py import MPI\n"
+        "from adjoint.solvers import LinearSolve, Pattern\n"
+        "some = MPI.COMM_WORLD.Split(int(rank() == 1), 0)\n"
+        "if rank() != 1:\n"
+        "    LinearSolve(Pattern([0, 1], [some.rank], comm=some))\n"
+        "Barrier()()",
+        r"^RuntimeError: PETSc starts on all 3 ranks together, and this solver has 2: let all "
+        r"ranks import petsc4py.PETSc before$",
+    ),
     "a reduction that one rank leaves off its tape": (
         3,
         "with Tape() as tape:\n"

@@ -11,6 +11,7 @@ import pytest
 from mpi4py import MPI
 
 from adjoint import Tape, communicator
+from adjoint.checkpoint import TimeLoop
 from adjoint.comm import (
     Allreduce,
     Barrier,
@@ -31,6 +32,7 @@ from adjoint.comm import (
     size,
 )
 from adjoint.variable import Spec
+from tests.pendulums import Pendulums
 
 X = np.ones(3)
 
@@ -270,6 +272,21 @@ def test_right_programs_pass() -> None:
     tape.check_communication()
     assert np.isfinite(tape.gradient(loss, [x])[0]).all()
     half.Free()
+
+
+@pytest.mark.parallel([3])
+def test_a_time_loop_concerns_the_ranks_of_its_propagator() -> None:
+    """The other rank goes on to what all do together."""
+    some = MPI.COMM_WORLD.Split(int(rank() == 1), rank())
+    with Tape() as tape:
+        y = x = tape.watch(X)
+        if rank() != 1:
+            y = TimeLoop(Pendulums(some, 3, 2))(x, np.zeros((2, 3)))
+        loss = Allreduce()(Bcast(1)(x).sum() + y.sum())
+    tape.check_communication()
+    gradient = tape.gradient(loss, [x])[0]
+    np.testing.assert_allclose(MPI.COMM_WORLD.allgather(gradient)[1], size() + 1)
+    some.Free()
 
 
 @pytest.mark.parallel([2])
