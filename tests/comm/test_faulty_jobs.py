@@ -11,11 +11,19 @@ import pytest
 from tests.jobs import ROOT, command, environment
 
 START = """
+import sys
 import numpy as np
 from adjoint import Tape
 from adjoint.comm import *
 
 x = np.ones(3)
+"""
+
+SOLVE = """
+from adjoint.solvers import Poisson
+
+grid = CartesianGrid((8, 8))
+Poisson(grid)(np.ones(grid.padded_shape(1)), np.ones(grid.patch_shape))
 """
 
 #: What rank k runs, on how many ranks, and what is said on those that raise.
@@ -63,6 +71,13 @@ JOBS = {
         "tape.vjp([], [], [v])",
         r"^ArithmeticError: Broken on rank 1$",
     ),
+    "an exception on one rank that has used PETSc": (
+        3,
+        SOLVE + "if rank() == 1:\n"
+        "    raise ArithmeticError(f'rank {rank()} alone')\n"
+        "Allreduce()(x)",
+        r"^ArithmeticError: rank 1 alone$",
+    ),
     "an unmatched Send": (
         2,
         "with Tape() as tape:\n"
@@ -91,9 +106,8 @@ JOBS = {
 }
 
 
-@pytest.mark.parametrize("name", JOBS)
-def test_a_faulty_job_ends_with_one_message(name: str) -> None:
-    ranks, code, message = JOBS[name]
+def run(code: str, ranks: int) -> subprocess.CompletedProcess[str]:
+    """Run what must end within ten seconds."""
     start = time.monotonic()
     found = subprocess.run(
         command("-c", START + code, ranks=ranks),
@@ -103,11 +117,29 @@ def test_a_faulty_job_ends_with_one_message(name: str) -> None:
         text=True,
         timeout=30,
     )
-    assert found.returncode != 0
     assert time.monotonic() - start < 10, found.stderr
+    return found
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_faulty_job_ends_with_one_message(name: str) -> None:
+    ranks, code, message = JOBS[name]
+    found = run(code, ranks)
+    assert found.returncode != 0
     said = {
         line for line in found.stderr.splitlines() if re.match(r"[\w.]*(Error|Exception)", line)
     }
     assert said, found.stderr
     for line in said:
         assert re.search(message, line), found.stderr
+
+
+@pytest.mark.parametrize("before", ["", SOLVE], ids=["without PETSc", "with PETSc"])
+def test_a_rank_that_exits_with_a_code_ends_the_job_with_it(before: str) -> None:
+    assert run(before + "if rank() == 1:\n    sys.exit(7)\nAllreduce()(x)", 3).returncode == 7
+
+
+def test_a_job_that_has_used_petsc_ends_well() -> None:
+    found = run(SOLVE + "import atexit\natexit.register(print, 'end')\nsys.exit(0)", 2)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("end") == 2
