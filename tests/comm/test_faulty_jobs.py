@@ -90,6 +90,84 @@ JOBS = {
         r"sends to rank 1 \(tag 4\), which does not receive it: its last is rank 1, "
         r"record 1: Reduce\(root=0\)$",
     ),
+    "a message that one rank receives off its tape": (
+        3,
+        "with Tape() as tape:\n"
+        "    v = tape.watch(x)\n"
+        "    if rank() == 1:\n"
+        "        Send(2, tag=3)(v)\n"
+        "    loss = Reduce()(v.sum())\n"
+        "if rank() == 2:\n"
+        "    Recv(1, 3, tag=3)()\n"
+        "tape.gradient(loss, [v])",
+        r"CommunicationError: rank 1, record 0: Send\(dest=2, tag=3\) sends to rank 2 \(tag 3\), "
+        r"which does not receive it: its last is rank 2, record 1: Reduce\(root=0\)$",
+    ),
+    "a message that one rank sends off its tape": (
+        2,
+        "with Tape() as tape:\n"
+        "    v = tape.watch(x)\n"
+        "    if rank() == 1:\n"
+        "        v = v * Recv(0, 3)()\n"
+        "    else:\n"
+        "        Send(1)(x)\n"
+        "        tape.records.pop()\n"
+        "    loss = Allreduce()(v.sum())\n"
+        "tape.gradient(loss, [])",
+        r"CommunicationError: rank 0, record 1: Allreduce\(\) waits for rank 1, which does not "
+        r"come: it stops at rank 1, record 0: Recv\(source=0, shape=\(3,\), tag=0\)$",
+    ),
+    "a request that is answered off the tape": (
+        2,
+        "with Tape() as tape:\n"
+        "    v = tape.watch(x)\n"
+        "    if rank() == 0:\n"
+        "        Wait()(Isend(1, tag=2)(v))\n"
+        "    loss = Allreduce()(v.sum())\n"
+        "if rank() == 1:\n"
+        "    Wait()(Irecv(0, 3, tag=2)())\n"
+        "tape.gradient(loss, [v])",
+        r"CommunicationError: rank 0, record 0: Isend\(dest=1, tag=2\) sends to rank 1 \(tag 2\), "
+        r"which does not receive it: its last is rank 1, record 1: Allreduce\(\)$",
+    ),
+    "a halo exchange that one rank leaves off its tape": (
+        3,
+        "halo = HaloExchange(CartesianGrid((9, 8)), 1)\n"
+        "field = np.ones(halo.grid.patch_shape)\n"
+        "with Tape() as tape:\n"
+        "    v = tape.watch(field)\n"
+        "    y = halo(field if rank() == 1 else v)\n"
+        "    if rank() == 1:\n"
+        "        tape.records.clear()\n"
+        "    loss = Reduce()(v.sum())\n"
+        "tape.gradient(loss, [v])",
+        r"CommunicationError: rank 0, record 0: HaloExchange of 1 .* meets rank 1, record 1: "
+        r"Reduce\(root=0\): they do not match$",
+    ),
+    "a request that is never waited for": (
+        2,
+        "with Tape() as tape:\n"
+        "    v = tape.watch(x)\n"
+        "    if rank() == 0:\n"
+        "        Send(1)(v)\n"
+        "    else:\n"
+        "        Irecv(0, 3)()\n"
+        "    loss = Allreduce()(v.sum())\n"
+        "tape.gradient(loss, [v])",
+        r"RuntimeError: .*Irecv\(source=0",
+    ),
+    "a request that is waited for twice": (
+        2,
+        "with Tape() as tape:\n"
+        "    v = tape.watch(x)\n"
+        "    request = Isend(0)(v) if rank() == 1 else Irecv(1, 3)()\n"
+        "    Wait()(request)\n"
+        "    if rank() == 0:\n"
+        "        Wait()(request)\n"
+        "    loss = Allreduce()(v.sum())\n"
+        "tape.gradient(loss, [v])",
+        r"CommunicationError: Wait: Irecv\(source=1.*\) was waited for before$",
+    ),
     "a reduction that one rank leaves off its tape": (
         3,
         "with Tape() as tape:\n"
