@@ -322,8 +322,7 @@ def invert(
             options={"maxiter": options.iterations, "maxcor": 20},
             state=options.out / f"state-{number + 1}.npz", resume=options.resume,
             metadata={"shape": list(model.shape), "unknown": options.unknown, "cutoff": cutoff or 0,
-                      "misfit": options.misfit, "noise": options.noise, "seed": options.seed,
-                      "ranks": size(), "groups": options.shot_groups},
+                      "misfit": options.misfit, "noise": options.noise, "seed": options.seed},
         )  # fmt: skip
         theta = result.theta
         stages.append((name, result))
