@@ -4,6 +4,7 @@ VENV ?= .venv
 RANKS ?= 2
 FILES ?=
 MINUTES ?= 30
+KILLS ?= 100
 ARGS ?= --size 100
 PY = $(VENV)/bin/python
 
@@ -31,7 +32,7 @@ MPICH = .venv-mpich
 MPICH_TESTS = tests/adjoint tests/comm tests/nn tests/solvers tests/test_examples_jobs.py \
 	tests/test_waveform_jobs.py
 
-.PHONY: help setup peers invert test lint test-serial test-mpi test-mpich fuzz mutants bench bench-quick clean
+.PHONY: help setup peers invert test lint test-serial test-mpi test-mpich fuzz mutants faults bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -96,6 +97,11 @@ fuzz: setup ## check random programs on 1 to 7 ranks for MINUTES=30 and print th
 
 mutants: setup ## put faults into FILES="comm/*.py" for MINUTES=30 and list those no test notices
 	$(PY) -m tests.mutation $(if $(FILES),--files $(foreach f,$(FILES),'$(f)')) --minutes $(MINUTES)
+
+faults: setup ## kill running inversions at KILLS=100 random moments a case, fill disks, spoil files
+	$(PY) -m tests.faults --kills $(KILLS)
+	EVALUATIONS=1000 mpiexec -n 1 $(PY) -m mpi4py -m pytest -qs -m "parallel[1]" tests/mpi/test_endurance.py
+	EVALUATIONS=1000 mpiexec -n 2 $(PY) -m mpi4py -m pytest -qs -m "parallel[2]" tests/mpi/test_endurance.py
 
 clean: ## remove the environment, caches and results
 	rm -rf $(VENV) $(MPICH) .venv-peers build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,6 +6,9 @@ and solves, with the same options. `beyond PETSc` is what a solve takes besides 
 iteration. Targets: library / direct at most 1.10, beyond PETSc at most 10 %, reverse / forward at
 most 0.6 where the matrix is symmetric and at most 1.3 where it is not.
 
+Before the first reverse sweep of a program the ranks compare the communication they recorded. That
+is timed on the program of the Poisson example. Targets: at most 1 % of the sweep, 0.01 % later.
+
     mpiexec -n 2 python -m mpi4py benchmarks/poisson.py
 """
 
@@ -20,7 +23,9 @@ import numpy as np
 from harness import interleaved, parser, ratio, table, write
 
 from adjoint import Tape, Variable, communicator
-from adjoint.comm import CartesianGrid
+from adjoint.comm import Allreduce, CartesianGrid
+from adjoint.comm.records import check_first
+from adjoint.nn import MLP
 from adjoint.solvers import LinearSolve, Poisson
 from adjoint.solvers.petsc import petsc
 
@@ -93,6 +98,39 @@ def reverse_over_forward(
     return seconds["forward"], seconds["reverse"]
 
 
+def first_check(poisson: Poisson, f: Any, repetitions: int) -> dict[str, list[float]]:
+    """Return seconds of the check before a first sweep, of the sweep, and of the next check.
+
+    The program is that of the Poisson example: a network at all nodes, a solve, a sum.
+    """
+    grid, total = poisson.grid, Allreduce()
+    network = MLP((2, 20, 20, 20, 1), domain=((0, 1), (0, 1)), lower=0.5, upper=4.0)
+    theta = network.initial(0)
+    ring = grid.coordinates(poisson.spacing, poisson.spacing, width=1)
+    points = np.stack([c.ravel() for c in ring], axis=1)
+    state: dict[str, Any] = {}
+
+    def record() -> None:
+        comm = grid.comm.Dup()  # has seen no sweep
+        communicator(comm)
+        with Tape(comm=comm) as tape:
+            x = tape.watch(theta)
+            kappa = network(x, points).reshape(grid.padded_shape(1))
+            loss = total(np.sum(poisson(kappa, f) ** 2))
+        state.update(comm=comm, tape=tape, x=x, loss=loss)
+
+    cases: dict[str, Callable[[], Any]] = {
+        "example, forward": record,
+        "example, first check": lambda: check_first(state["tape"]),
+        "example, later check": lambda: check_first(state["tape"]),
+        "example, reverse": lambda: state["tape"].gradient(state["loss"], [state["x"]]),
+        "freed": lambda: state["comm"].Free(),
+    }
+    seconds = interleaved(cases, repetitions)
+    del seconds["freed"]
+    return seconds
+
+
 def upwind(poisson: Poisson, speed: float) -> Any:
     """Return values of the pattern for ``speed ∂u/∂x`` along the first axis, first order upwind."""
     pattern, grid = poisson.matrix.pattern, poisson.grid
@@ -161,6 +199,8 @@ def main() -> None:
         advection, weights.ravel(), repetitions
     )
 
+    seconds |= first_check(poisson, f, repetitions)
+
     table(
         f"{nodes} × {nodes} nodes, {comm.size} ranks",
         [[name, statistics.median(s), min(s)] for name, s in seconds.items()],
@@ -177,6 +217,12 @@ def main() -> None:
         ),
         "reverse / forward, nonsymmetric": (
             ratio(seconds["nonsymmetric, reverse"], seconds["nonsymmetric, forward"]), 1.3,
+        ),
+        "check / reverse, first sweep of the example": (
+            ratio(seconds["example, first check"], seconds["example, reverse"]), 0.01,
+        ),
+        "check / reverse, later sweeps": (
+            ratio(seconds["example, later check"], seconds["example, reverse"]), 1e-4,
         ),
     }  # fmt: skip
     table(

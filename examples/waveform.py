@@ -338,7 +338,7 @@ def fitted(options: argparse.Namespace, inversion: Inversion) -> list[tuple[str,
             state=options.out / f"state-{number + 1}.npz", resume=options.resume,
             metadata={"shape": list(inversion.model.shape), "unknown": options.unknown,
                       "cutoff": cutoff or 0, "misfit": options.misfit, "noise": options.noise,
-                      "seed": options.seed, "ranks": size(), "groups": options.shot_groups},
+                      "seed": options.seed},
         )  # fmt: skip
         theta = result.theta
         stages.append((name, result))

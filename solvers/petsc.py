@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import sys
 import weakref
@@ -30,7 +31,7 @@ def petsc() -> Any:
         If petsc4py is missing, or made for complex numbers.
     """
     try:
-        from mpi4py import MPI  # noqa: F401  MPI must be running before PETSc starts
+        from mpi4py import MPI  # must be running before PETSc starts
         from petsc4py import PETSc
     except ImportError as error:
         raise ImportError(
@@ -43,6 +44,7 @@ def petsc() -> Any:
             "adjoint.solvers needs a PETSc of real numbers in double precision, this one has "
             f"{PETSc.ScalarType.__name__}: set PETSC_DIR and PETSC_ARCH to another"
         )
+    _abort_before_finalising(MPI)
     return PETSc
 
 
@@ -70,6 +72,32 @@ def started_for(comm: MPI.Comm) -> None:
             "ranks import petsc4py.PETSc before"
         )
     petsc()
+
+
+def _abort_before_finalising(MPI: Any) -> None:
+    """Let ``python -m mpi4py`` end the job of a rank that has failed, before PETSc is finalised.
+
+    It does so at the very end of the process. But what was started last ends first, and PETSc
+    ends by waiting for all ranks: those that have not failed would never come, and the job would
+    hang.
+    """
+    told = getattr(MPI, "_set_abort_status", None)
+    if told is None:  # another way to end a job, in another mpi4py
+        return
+    statuses: list[int] = []
+
+    def note(status: int) -> None:
+        statuses.append(status)
+        told(status)
+
+    def end() -> None:
+        if statuses and statuses[-1]:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            MPI.COMM_WORLD.Abort(statuses[-1])
+
+    MPI._set_abort_status = note
+    atexit.register(end)
 
 
 def require_hypre() -> None:

@@ -22,8 +22,10 @@ def program(kind: str) -> str:
     return f"{kind}_inversion.py"
 
 
-def invert(kind: str, *options: Any, limit: float = 250) -> subprocess.CompletedProcess[str]:
-    return run(f"examples/{program(kind)}", *options, limit=limit)
+def invert(
+    kind: str, *options: Any, limit: float = 250, ranks: int = 2
+) -> subprocess.CompletedProcess[str]:
+    return run(f"examples/{program(kind)}", *options, limit=limit, ranks=ranks)
 
 
 def model() -> dict[str, Any]:
@@ -162,6 +164,22 @@ def test_a_killed_run_is_continued_bit_for_bit(kind: str, tmp_path: Path) -> Non
         assert len(a["loss"]) == 8
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
+
+
+@pytest.mark.timeout(600)
+def test_a_run_is_continued_on_other_ranks_and_groups(tmp_path: Path) -> None:
+    common = ["--model", changed(tmp_path / "model.npz"), "--out", tmp_path / "out"]
+    first = invert("acoustic", *common, "--iterations", 2, "--shot-groups", 2)
+    assert first.returncode == 0, first.stderr
+    with np.load(tmp_path / "out/result.npz") as result:
+        before = result["loss"]
+    rest = invert("acoustic", *common, "--iterations", 4, "--resume", ranks=3)
+    assert rest.returncode == 0, rest.stderr
+    assert f"continuing from {tmp_path / 'out/state-1.npz'}" in rest.stdout
+    with np.load(tmp_path / "out/result.npz") as result:
+        np.testing.assert_array_equal(result["loss"][:3], before)
+        assert len(result["loss"]) == 5
+        assert result["loss"][4] < result["loss"][3] < before[2]
 
 
 def killed_in_stage(stage: int, kind: str, *options: Any) -> None:

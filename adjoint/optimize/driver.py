@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 #: Options that say only when to stop: a run may be continued with others.
 _STOPPING = ("maxiter", "maxfun", "disp")
 
-#: What a process that was ended by SIGTERM returns, by convention.
-_TERMINATED = 128 + signal.SIGTERM
+#: Signals that ask a process to end. By convention it then returns 128 and the signal's number.
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def minimize(
@@ -81,8 +81,8 @@ def minimize(
         raised on all ranks.
     state : path, optional
         File to continue from. It is written by rank 0 every ``every`` iterations, at the end, and
-        when an exception, an interrupt or SIGTERM ends the run (with the exit code 143, on all
-        ranks), and is never seen half-written.
+        when an exception, SIGTERM (exit code 143, on all ranks) or an interrupt (130) ends the
+        run, and is never seen half-written.
     every : int
         Iterations between two writes.
     resume : bool
@@ -165,7 +165,8 @@ def minimize(
     shape, dtype = world.bcast(None if run is None else (run.shape, run.dtype), 0)
     ranks = Ranks(misfit, shape, dtype, world)
     if run is None:
-        return ranks.serve()
+        with _ended_by_interrupts():
+            return ranks.serve()
     return _lead(run, ranks, progress)
 
 
@@ -174,7 +175,7 @@ def _lead(run: Run, ranks: Ranks, progress: bool) -> Result:
     try:
         with (
             closing(open_progress(progress, run.method.options.get("maxiter"))) as shown,
-            _saving_on_sigterm(run, ranks.world),
+            _saving_on_signals(run, ranks.world),
         ):
             outcome = run.minimise(ranks.compute, shown)
             result = Result(
@@ -197,38 +198,63 @@ def _lead(run: Run, ranks: Ranks, progress: bool) -> Result:
 
 
 @contextmanager
-def _saving_on_sigterm(run: Run, world: MPI.Comm) -> Iterator[None]:
+def _saving_on_signals(run: Run, world: MPI.Comm) -> Iterator[None]:
     """Save the state when the process is asked to end, then end all ranks.
 
     Notes
     -----
     Python runs the handler when the call into C that the signal met returns. A batch system that
     kills sooner costs the evaluations since the last write.
+
+    An interrupt is left alone on one rank: the exception that Python makes of it saves the state as
+    every other does. On several ranks that exception would leave the misfit on this rank only.
     """
-    previous = signal.getsignal(signal.SIGTERM)
-    main = threading.current_thread() is threading.main_thread()
-    if run.state is None or not main or previous in (None, signal.SIG_IGN):
-        yield
-        return
 
     def stop(signum: int, frame: Any) -> None:
         if run.saving:
             run.after_saving = lambda: stop(signum, frame)
             return
         _save_anyway(run)
-        if callable(previous):
-            previous(signum, frame)
+        handler = previous[signum]
+        if callable(handler) and handler is not signal.default_int_handler:
+            handler(signum, frame)
             return
         if world.size > 1:  # the others may be anywhere in the misfit
             sys.stdout.flush()
-            world.Abort(_TERMINATED)
-        raise SystemExit(_TERMINATED)
+            world.Abort(128 + signum)
+        raise SystemExit(128 + signum)
 
-    signal.signal(signal.SIGTERM, stop)
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for signum in _ENDING:
+            former = signal.getsignal(signum)
+            wanted = run.state is not None if signum == signal.SIGTERM else world.size > 1
+            if wanted and former not in (None, signal.SIG_IGN):
+                previous[signum] = former
+                signal.signal(signum, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _ended_by_interrupts() -> Iterator[None]:
+    """Let an interrupt end this process at once, as SIGTERM does, while it serves rank 0.
+
+    The exception that Python makes of it would leave the misfit on this rank only, and what ended
+    the job could not be told from its exit code.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _save_anyway(run: Run) -> None:

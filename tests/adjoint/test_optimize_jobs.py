@@ -165,18 +165,22 @@ def test_a_job_killed_three_times_makes_the_same_iterates(whole: str, tmp_path: 
     assert line == whole
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 @pytest.mark.parametrize("target", ["root", "worker", "mpiexec"])
-def test_sigterm_ends_all_ranks(target: str, whole: str, tmp_path: Path) -> None:
+def test_a_signal_ends_all_ranks(
+    target: str, number: signal.Signals, whole: str, tmp_path: Path
+) -> None:
     state = tmp_path / "run.npz"
     with Job(tmp_path, state, 0.05) as job:
         job.read("iteration     7")
         pids = {"root": job.pids[0], "worker": job.pids[1], "mpiexec": job.process.pid}
-        os.kill(pids[target], signal.SIGTERM)
+        os.kill(pids[target], number)
         code = job.ended()
         if target == "mpiexec":  # which then ends with a code of its own
             assert code != 0
         else:
-            assert code == (143 if target == "root" else code_of_killed(signal.SIGTERM))
+            killed = target == "worker" and number == signal.SIGTERM
+            assert code == (code_of_killed(number) if killed else 128 + number)
     line, known = finish(tmp_path, state)
     assert known >= (9 if target == "root" else 7)
     assert line == whole

@@ -11,11 +11,19 @@ import pytest
 from tests.jobs import ROOT, command, environment
 
 START = """
+import sys
 import numpy as np
 from adjoint import Tape
 from adjoint.comm import *
 
 x = np.ones(3)
+"""
+
+SOLVE = """
+from adjoint.solvers import Poisson
+
+grid = CartesianGrid((8, 8))
+Poisson(grid)(np.ones(grid.padded_shape(1)), np.ones(grid.patch_shape))
 """
 
 #: What rank k runs, on how many ranks, and what is said on those that raise.
@@ -63,6 +71,13 @@ JOBS = {
         "tape.vjp([], [], [v])",
         r"^ArithmeticError: Broken on rank 1$",
     ),
+    "an exception on one rank that has used PETSc": (
+        3,
+        SOLVE + "if rank() == 1:\n"
+        "    raise ArithmeticError(f'rank {rank()} alone')\n"
+        "Allreduce()(x)",
+        r"^ArithmeticError: rank 1 alone$",
+    ),
     "an unmatched Send": (
         2,
         "with Tape() as tape:\n"
@@ -86,6 +101,84 @@ JOBS = {
         r"^RuntimeError: PETSc starts on all 3 ranks together, and this solver has 2: let all "
         r"ranks import petsc4py.PETSc before$",
     ),
+    "a message that one rank receives off its tape": (
+        3,
+        "with Tape() as tape:\n"
+        "    v = tape.watch(x)\n"
+        "    if rank() == 1:\n"
+        "        Send(2, tag=3)(v)\n"
+        "    loss = Reduce()(v.sum())\n"
+        "if rank() == 2:\n"
+        "    Recv(1, 3, tag=3)()\n"
+        "tape.gradient(loss, [v])",
+        r"CommunicationError: rank 1, record 0: Send\(dest=2, tag=3\) sends to rank 2 \(tag 3\), "
+        r"which does not receive it: its last is rank 2, record 1: Reduce\(root=0\)$",
+    ),
+    "a message that one rank sends off its tape": (
+        2,
+        "with Tape() as tape:\n"
+        "    v = tape.watch(x)\n"
+        "    if rank() == 1:\n"
+        "        v = v * Recv(0, 3)()\n"
+        "    else:\n"
+        "        Send(1)(x)\n"
+        "        tape.records.pop()\n"
+        "    loss = Allreduce()(v.sum())\n"
+        "tape.gradient(loss, [])",
+        r"CommunicationError: rank 0, record 1: Allreduce\(\) waits for rank 1, which does not "
+        r"come: it stops at rank 1, record 0: Recv\(source=0, shape=\(3,\), tag=0\)$",
+    ),
+    "a request that is answered off the tape": (
+        2,
+        "with Tape() as tape:\n"
+        "    v = tape.watch(x)\n"
+        "    if rank() == 0:\n"
+        "        Wait()(Isend(1, tag=2)(v))\n"
+        "    loss = Allreduce()(v.sum())\n"
+        "if rank() == 1:\n"
+        "    Wait()(Irecv(0, 3, tag=2)())\n"
+        "tape.gradient(loss, [v])",
+        r"CommunicationError: rank 0, record 0: Isend\(dest=1, tag=2\) sends to rank 1 \(tag 2\), "
+        r"which does not receive it: its last is rank 1, record 1: Allreduce\(\)$",
+    ),
+    "a halo exchange that one rank leaves off its tape": (
+        3,
+        "halo = HaloExchange(CartesianGrid((9, 8)), 1)\n"
+        "field = np.ones(halo.grid.patch_shape)\n"
+        "with Tape() as tape:\n"
+        "    v = tape.watch(field)\n"
+        "    y = halo(field if rank() == 1 else v)\n"
+        "    if rank() == 1:\n"
+        "        tape.records.clear()\n"
+        "    loss = Reduce()(v.sum())\n"
+        "tape.gradient(loss, [v])",
+        r"CommunicationError: rank 0, record 0: HaloExchange of 1 .* meets rank 1, record 1: "
+        r"Reduce\(root=0\): they do not match$",
+    ),
+    "a request that is never waited for": (
+        2,
+        "with Tape() as tape:\n"
+        "    v = tape.watch(x)\n"
+        "    if rank() == 0:\n"
+        "        Send(1)(v)\n"
+        "    else:\n"
+        "        Irecv(0, 3)()\n"
+        "    loss = Allreduce()(v.sum())\n"
+        "tape.gradient(loss, [v])",
+        r"RuntimeError: .*Irecv\(source=0",
+    ),
+    "a request that is waited for twice": (
+        2,
+        "with Tape() as tape:\n"
+        "    v = tape.watch(x)\n"
+        "    request = Isend(0)(v) if rank() == 1 else Irecv(1, 3)()\n"
+        "    Wait()(request)\n"
+        "    if rank() == 0:\n"
+        "        Wait()(request)\n"
+        "    loss = Allreduce()(v.sum())\n"
+        "tape.gradient(loss, [v])",
+        r"CommunicationError: Wait: Irecv\(source=1.*\) was waited for before$",
+    ),
     "a reduction that one rank leaves off its tape": (
         3,
         "with Tape() as tape:\n"
@@ -102,9 +195,8 @@ JOBS = {
 }
 
 
-@pytest.mark.parametrize("name", JOBS)
-def test_a_faulty_job_ends_with_one_message(name: str) -> None:
-    ranks, code, message = JOBS[name]
+def run(code: str, ranks: int) -> subprocess.CompletedProcess[str]:
+    """Run what must end within ten seconds."""
     start = time.monotonic()
     found = subprocess.run(
         command("-c", START + code, ranks=ranks),
@@ -114,11 +206,29 @@ def test_a_faulty_job_ends_with_one_message(name: str) -> None:
         text=True,
         timeout=30,
     )
-    assert found.returncode != 0
     assert time.monotonic() - start < 10, found.stderr
+    return found
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_faulty_job_ends_with_one_message(name: str) -> None:
+    ranks, code, message = JOBS[name]
+    found = run(code, ranks)
+    assert found.returncode != 0
     said = {
         line for line in found.stderr.splitlines() if re.match(r"[\w.]*(Error|Exception)", line)
     }
     assert said, found.stderr
     for line in said:
         assert re.search(message, line), found.stderr
+
+
+@pytest.mark.parametrize("before", ["", SOLVE], ids=["without PETSc", "with PETSc"])
+def test_a_rank_that_exits_with_a_code_ends_the_job_with_it(before: str) -> None:
+    assert run(before + "if rank() == 1:\n    sys.exit(7)\nAllreduce()(x)", 3).returncode == 7
+
+
+def test_a_job_that_has_used_petsc_ends_well() -> None:
+    found = run(SOLVE + "import atexit\natexit.register(print, 'end')\nsys.exit(0)", 2)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("end") == 2

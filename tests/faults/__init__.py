@@ -1,0 +1,1 @@
+"""Does a run survive what befalls it on a cluster?"""
