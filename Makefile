@@ -23,7 +23,7 @@ CHECKS = .pytest_cache/gradient_checks
 export GRADIENT_CHECKS = $(CURDIR)/$(CHECKS)
 
 MPIEXEC = mpiexec
-SERIAL_TEST = timeout 420 $(PY) -m pytest -q --color=no
+SERIAL_TEST = timeout 600 $(PY) -m pytest -q --color=no
 MPI_TEST = timeout 420 $(MPIEXEC) -n $(1) $(PY) -m mpi4py -m pytest -q --color=no $(LEFT_OUT) \
 	-m "parallel[$(1)]" tests/mpi
 

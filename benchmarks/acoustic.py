@@ -5,17 +5,16 @@
 1000×1000 nodes, 100 steps, order 4, layers of 20 nodes, double precision, with one shot and with as
 many as threads, because Deepwave gives each shot a thread. Every library has the same number of
 nodes, steps and threads; Devito's operator has a damping layer in place of a perfectly matched one,
-and neither peer has the velocity inside the divergence. Then 100×100 nodes, 2000 steps, where what
-a step costs beside its arithmetic shows.
+and neither peer has the velocity inside the divergence. Then 100×100 nodes, 2000 steps, one thread,
+where what a step costs beside its arithmetic shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from harness import parser
-from waves import compare, filled, ours, survey
+from waves import Cases, compare, filled, ours, survey
 
 from adjoint.comm import CartesianGrid
 from adjoint.solvers import AcousticWave
@@ -23,12 +22,15 @@ from adjoint.solvers import AcousticWave
 MEDIUM = {"velocity": 2500.0}
 
 
-def cases(nodes: int, steps: int, shots: int) -> dict[str, Callable[[], Any]]:
+def cases(nodes: int, steps: int, shots: int) -> Cases:
     grid = CartesianGrid((nodes, nodes))
-    wave = AcousticWave(grid, *survey(nodes, steps, shots), report=lambda text: None)
-    return ours(wave, filled(grid, *MEDIUM.values()))
+    return cases_of(grid, *survey(nodes, steps, shots), report=lambda text: None)
+
+
+def cases_of(grid: CartesianGrid, *survey: Any, **settings: Any) -> Cases:
+    return ours(AcousticWave(grid, *survey, **settings), filled(grid, *MEDIUM.values()))
 
 
 if __name__ == "__main__":
     # The field now, c², and the field before, whose place the next one takes.
-    compare("acoustic", cases, MEDIUM, 4, parser(__doc__).parse_args())
+    compare("acoustic", cases, cases_of, MEDIUM, 4, parser(__doc__).parse_args())

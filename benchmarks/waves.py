@@ -10,6 +10,7 @@ from typing import Any
 
 import numba
 import numpy as np
+import paper
 from harness import interleaved, ratio, table, write
 from peer import Peer
 
@@ -66,21 +67,24 @@ def triad(entries: int) -> Callable[[], None]:
 def compare(
     physics: str,
     cases: Callable[[int, int, int], Cases],
+    cases_of: Callable[..., Cases],
     medium: Mapping[str, float],
     streams: int,
     chosen: argparse.Namespace,
 ) -> None:
     """Time our cases and the peers' of one physics for several sizes; print and write them.
 
-    ``streams`` is how many arrays of the grid's size a forward step reads or writes, each once.
+    ``cases_of`` returns our cases from all that a wave takes and settings; ``streams`` is how many
+    arrays of the grid's size a forward step reads or writes, each once.
     """
-    threads = numba.get_num_threads()
+    most = numba.get_num_threads()
     large, small = ((300, 50), (100, 500)) if chosen.quick else ((1000, 100), (100, 2000))
-    sizes = [(*large, 1), (*small, 1)]
-    if threads > 1:
-        sizes.insert(1, (*large, threads))
+    sizes = [(*large, 1, most), (*small, 1, 1)]
+    if most > 1:
+        sizes.insert(1, (*large, most, most))
     seconds = {}
-    for nodes, steps, shots in sizes:
+    for nodes, steps, shots, threads in sizes:
+        numba.set_num_threads(threads)
         common = {"nodes": nodes, "steps": steps, "shots": shots, "spacing": SPACING, "dt": DT,
                   "receivers": RECEIVERS, "layer": LAYER, **medium}  # fmt: skip
         peers = {
@@ -101,7 +105,36 @@ def compare(
         [roofline],
         ["bytes a cell and step", "GB/s", "triad GB/s", "fraction", "triad in cache, GB/s"],
     )
-    write(chosen.json, {"sizes": sizes, "threads": threads}, seconds)
+    _small(physics, measured, cases_of, small[1])
+    write(chosen.json, {"sizes": sizes, "threads": most}, seconds)
+
+
+def _small(
+    physics: str, measured: Mapping[str, Sequence[float]], cases_of: Callable[..., Cases],
+    steps: int,
+) -> None:  # fmt: skip
+    """Print what a step costs beside its arithmetic, and small patches beside the paper's."""
+    nodes, count = 12, 2000
+    middle = nodes * SPACING / 2
+    grid = CartesianGrid((nodes, nodes))
+    tiny = cases_of(
+        grid, SPACING, DT, count, [[middle, middle]], [[middle, middle]], np.ones(count),
+        pml_sides=(), report=lambda text: None,
+    )  # fmt: skip
+    each = interleaved(tiny, 7)
+    table(
+        f"{physics}, {nodes}×{nodes} nodes without layers, 1 thread: what a step costs",
+        [[name, 1e6 * statistics.median(s) / count] for name, s in each.items()],
+        ["", "µs"],
+    )
+    theirs = paper.SECONDS[physics, "weak"]
+    if steps == paper.STEPS["weak"]:
+        table(
+            f"{physics}, 100×100 nodes, {steps} steps: 1 thread, and the paper's 32 cores",
+            [[name, ours := statistics.median(measured[f"adjoint {name}"]), known[0],
+              ours / known[0]] for name, known in zip(("forward", "gradient"), theirs)],
+            ["", "seconds", "the paper's, other hardware", "ratio"],
+        )  # fmt: skip
 
 
 def _measure(

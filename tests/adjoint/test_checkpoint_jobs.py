@@ -30,7 +30,7 @@ if kind == "pendulums":
     model, others = np.ones(3), [np.ones((20, 3))]
 else:
     grid = CartesianGrid((31, 33), comm)
-    settings["memory"] = 300_000
+    settings["memory"] = 100_000 if kind == "acoustic" else 300_000
     survey = {
         "sources": [[120.0, 120.0]], "receivers": [[150.0, 160.0]],
         "wavelets": ricker(1e-3 * np.arange(40), 40.0), "pml_width": 6,
