@@ -82,7 +82,7 @@ def test_taylor_rates_of_each_input(name: str) -> None:
     for number, x in enumerate(inputs):
         # Wavelets are the same on all ranks, and so is their change.
         random = np.random.default_rng([number, 0 if x is wavelets else comm.rank])
-        change = 0.1 * np.abs(x).max() * random.standard_normal(x.shape)
+        change = 0.02 * np.abs(x).max() * random.standard_normal(x.shape)
         rates = taylor_test(
             lambda v, n=number: misfit(*inputs[:n], v, *inputs[n + 1 :]), x, change, levels=3
         )
@@ -99,7 +99,7 @@ def test_taylor_rate_of_the_velocity_in_the_layers_alone(order: int, free_surfac
     z, x = wave.grid.coordinates(1.0)
     inside = (z >= 6) & (z < SHAPE[0] - 6) & (x >= 6) & (x < SHAPE[1] - 6)
     random = np.random.default_rng(comm.rank)
-    change = np.where(inside, 0, 200 * random.standard_normal(velocity.shape))
+    change = np.where(inside, 0, 40 * random.standard_normal(velocity.shape))
     assert comm.allreduce(np.abs(change).max()) > 0
 
     def misfit(c: Variable) -> Variable:
