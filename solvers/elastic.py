@@ -107,10 +107,11 @@ class ElasticWave(TimeLoop):
         V ← V + b D T,   T ← T − C Dᵀ V,
 
     and with the rates of strain ``ε = −Dᵀ v`` of the forward run the gradients are sums over time
-    of ``σ̄ ∂C ε`` and, for the density, of ``V (vⁿ⁺½ − vⁿ⁻½) / (2 Δt)`` at each of two nodes. So
-    velocities are all that is kept of a step. In a layer (:class:`~adjoint.solvers.pml.Layers`) a
-    difference ``d`` becomes ``d + ψ`` with ``ψ ← b ψ + a d``; the transpose replaces the field
-    ``T`` or ``V`` whose difference is taken by ``T + a μ`` with ``μ ← b μ + T``.
+    of ``σ̄ ∂C ε`` and, for the density, of ``V (vⁿ⁺½ − vⁿ⁻½) / (2 Δt)`` at each of two nodes, summed
+    by parts. So velocities are all that is kept of a step. In a layer
+    (:class:`~adjoint.solvers.pml.Layers`) a difference ``d`` becomes ``d + ψ`` with
+    ``ψ ← b ψ + a d``; the transpose replaces the field ``T`` or ``V`` whose difference is taken by
+    ``T + a μ`` with ``μ ← b μ + T``.
 
     On a free surface, which lies on the first row of nodes, shear and vertical stress are
     continued oddly and velocities evenly, and ``σ₁₁`` there follows from ``σ₀₀ = 0``. With half

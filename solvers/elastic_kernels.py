@@ -196,13 +196,26 @@ def _inject(u: Any, points: Any, n: int) -> None:
 
 
 @njit(**_PART)
-def _inject_times(u: Any, c: Any, points: Any, n: int, sign: int) -> None:
+def _inject_times(u: Any, c: Any, points: Any, n: int) -> None:
     nodes, weights, series = points
     flat, factor = u.reshape(-1), c.reshape(-1)
     for r in range(nodes.shape[0]):
         for k in range(nodes.shape[1]):
             i = nodes[r, k]
-            flat[i] += sign * factor[i] * weights[r, k] * series[r, n]
+            flat[i] += factor[i] * weights[r, k] * series[r, n]
+
+
+@njit(**_PART)
+def _receive_velocity(v: Any, b: Any, u: Any, g: Any, points: Any, n: int) -> None:
+    """Add the traces' cotangents to a velocity, which has the opposite sign."""
+    nodes, weights, series = points
+    flat, factor, forward, total = v.reshape(-1), b.reshape(-1), u.reshape(-1), g.reshape(-1)
+    for r in range(nodes.shape[0]):
+        for k in range(nodes.shape[1]):
+            i = nodes[r, k]
+            d = factor[i] * weights[r, k] * series[r, n]
+            flat[i] -= d
+            total[i] -= forward[i] * d
 
 
 @njit(**_PART)
@@ -416,6 +429,19 @@ def _absorb_adjoint(
 
 
 @njit(**_PART)
+def _absorb_momentum_adjoint(
+    out: Any, c: Any, u: Any, g: Any, z: Any, row: int, k: int, slot: Any, w1: float, w2: float
+) -> None:
+    """The same for a velocity, with its part of a density's gradient."""
+    x0, x1, x2, x3 = _four(z, slot, k)
+    i = unsigned(row)
+    for j in _owned(out):
+        d = c[i, j] * (w1 * (z[x2, j] - z[x1, j]) + w2 * (z[x3, j] - z[x0, j]))
+        out[i, j] += d
+        g[i, j] += u[i, j] * d
+
+
+@njit(**_PART)
 def _absorb_normal_adjoint(
     out: Any, other: Any, c: Any, z: Any, row: int, slot: Any, w1: float, w2: float
 ) -> None:
@@ -462,6 +488,21 @@ def _absorb_columns_adjoint(
         first, stop = _reach(out, strip, side)
         for j in range(first, stop):
             out[i, j] += c[i, j] * _along(z, line, j - back, w1, w2)
+
+
+@njit(**_PART)
+def _absorb_momentum_columns_adjoint(
+    out: Any, c: Any, u: Any, g: Any, z: Any, line: int, row: int, back: int, strip: Any,
+    w1: float, w2: float,
+) -> None:  # fmt: skip
+    """The same for a velocity, with its part of a density's gradient."""
+    i, line, back = unsigned(row), unsigned(line), unsigned(back)
+    for side in range(2):
+        first, stop = _reach(out, strip, side)
+        for j in range(first, stop):
+            d = c[i, j] * _along(z, line, j - back, w1, w2)
+            out[i, j] += d
+            g[i, j] += u[i, j] * d
 
 
 @njit(**_PART)
@@ -519,13 +560,20 @@ def _strain_gradients(g: Any, s: Any, u: Any, k: Any, row: int, geometry: Any) -
 
 
 @njit(**_PART)
-def _momentum_gradients(g: Any, v: Any, u: Any, old: Any, row: int) -> None:
-    """Velocities times what forward velocities changed by in a row: of the densities."""
-    g4, g5, v0, v1, u0, u1, old0, old1 = g[3], g[4], v[0], v[1], u[0], u[1], old[0], old[1]
+def _adjoint_velocity_row(v: Any, s: Any, b: Any, u: Any, g: Any, row: int, w: Any) -> None:
+    """``_velocity_row``, and forward velocities times what it changes: of the densities."""
+    w01, w02, w11, w12 = w
+    v0, v1, s00, s11, s01, b0, b1 = v[0], v[1], s[0], s[1], s[2], b[0], b[1]
+    u0, u1, g4, g5 = u[0], u[1], g[3], g[4]
     i = unsigned(row)
-    for j in _owned(g4):
-        g4[i, j] += v0[i, j] * (u0[i, j] - old0[i, j])
-        g5[i, j] += v1[i, j] * (u1[i, j] - old1[i, j])
+    for j in _owned(v0):
+        d0 = b0[i, j] * (_down(s00, i, j, w01, w02) + _along(s01, i, j - _1, w11, w12))
+        v0[i, j] += d0
+        g4[i, j] += u0[i, j] * d0
+    for j in _owned(v1):
+        d1 = b1[i, j] * (_down(s01, i - _1, j, w01, w02) + _along(s11, i, j, w11, w12))
+        v1[i, j] += d1
+        g5[i, j] += u1[i, j] * d1
 
 
 # In reverse: steps
@@ -533,24 +581,23 @@ def _momentum_gradients(g: Any, v: Any, u: Any, old: Any, row: int) -> None:
 
 @njit(**_PART)
 def _adjoint_velocities(
-    row: int, v: Any, s: Any, b: Any, u: Any, old: Any, kept: Any, g: Any, p: Any, q: Any, z: Any,
+    row: int, v: Any, s: Any, b: Any, u: Any, kept: Any, g: Any, p: Any, q: Any, z: Any,
     geometry: Any, lines: Any,
 ) -> None:  # fmt: skip
     """A row of the transpose of ``_stresses``, with the gradients."""
     half0, half1, node0, node1, w, _ = geometry
     w01, w02, w11, w12 = w
     _strain_gradients(g, s, u, kept, row, geometry)
-    _velocity_row(v, s, b, row, w)
+    _adjoint_velocity_row(v, s, b, u, g, row, w)
     if _near(node0.slot, row):
-        _absorb_adjoint(v[0], b[0], z[0], row, row, node0.slot, w01, w02)
+        _absorb_momentum_adjoint(v[0], b[0], u[0], g[3], z[0], row, row, node0.slot, w01, w02)
     if _near(half0.slot, row - 1):
-        _absorb_adjoint(v[1], b[1], z[1], row, row - 1, half0.slot, w01, w02)
+        _absorb_momentum_adjoint(v[1], b[1], u[1], g[4], z[1], row, row - 1, half0.slot, w01, w02)
     if len(half1.lines):
         _remember_columns(q[1], lines, 0, s[2], row, half1)
-        _absorb_columns_adjoint(v[0], b[0], lines, 0, row, 1, half1, w11, w12)
+        _absorb_momentum_columns_adjoint(v[0], b[0], u[0], g[3], lines, 0, row, 1, half1, w11, w12)
         _remember_columns(q[3], lines, 1, s[1], row, node1)
-        _absorb_columns_adjoint(v[1], b[1], lines, 1, row, 0, node1, w11, w12)
-    _momentum_gradients(g, v, u, old, row)
+        _absorb_momentum_columns_adjoint(v[1], b[1], u[1], g[4], lines, 1, row, 0, node1, w11, w12)
     if half0.slot[row] >= 0:
         _remember(p[0], z[2], v[0], row, half0)
     if node0.slot[row] >= 0:
@@ -578,7 +625,7 @@ def _adjoint_stresses(
 
 @njit(parallel=True, **_ENTRY)
 def _adjoint_sweep(
-    v: Any, s: Any, b: Any, c: Any, u: Any, old: Any, kept: Any, g: Any, p: Any, q: Any, z: Any,
+    v: Any, s: Any, b: Any, c: Any, u: Any, kept: Any, g: Any, p: Any, q: Any, z: Any,
     half0: Any, half1: Any, node0: Any, node1: Any, w: Any, surface: bool, fused: bool, rows: Any,
 ) -> None:  # fmt: skip
     threads, height = rows.shape[0], v[0].shape[0] - 2 * GHOST
@@ -591,7 +638,7 @@ def _adjoint_sweep(
         low = GHOST + height * t // threads
         stop = GHOST + height * (t + 1) // threads
         for row in range(low, stop):
-            _adjoint_velocities(row, v, s, b, u, old, kept, g, p, q, z, geometry, rows[t])
+            _adjoint_velocities(row, v, s, b, u, kept, g, p, q, z, geometry, rows[t])
             if _early(row - 2, low, stop, fused):
                 _adjoint_stresses(row - 2, s, v, c, p, z, geometry, rows[t])
 
@@ -612,13 +659,18 @@ def _adjoint_rest(
 
 
 @njit(**_ENTRY)
-def receive_adjoint(n: int, v: Any, s: Any, b: Any, c: Any, receivers: Any) -> None:
-    """The transpose of ``record``: add the traces' cotangents."""
+def receive_adjoint(
+    n: int, v: Any, s: Any, b: Any, c: Any, u: Any, gradients: Any, receivers: Any
+) -> None:
+    """The transpose of ``record``: add the traces' cotangents.
+
+    What velocities change by has its part of the densities' gradients, as in the steps.
+    """
     _inject_normal(s[0], s[1], c[0], c[1], receivers[2], n)
     _inject_normal(s[1], s[0], c[0], c[1], receivers[3], n)
-    _inject_times(s[2], c[2], receivers[4], n, 1)
-    _inject_times(v[0], b[0], receivers[0], n, -1)
-    _inject_times(v[1], b[1], receivers[1], n, -1)
+    _inject_times(s[2], c[2], receivers[4], n)
+    _receive_velocity(v[0], b[0], u[0], gradients[3], receivers[0], n)
+    _receive_velocity(v[1], b[1], u[1], gradients[4], receivers[1], n)
 
 
 @njit(**_PART)
@@ -664,13 +716,13 @@ def _record_quotient(s: Any, c: Any, points: Any, n: int) -> None:
 
 @njit(**_ENTRY)
 def first_half_adjoint(
-    n: int, v: Any, s: Any, b: Any, c: Any, u: Any, old: Any, kept: Any, gradients: Any, p: Any,
+    n: int, v: Any, s: Any, b: Any, c: Any, u: Any, kept: Any, gradients: Any, p: Any,
     q: Any, z: Any, geometry: Any, fused: bool, sources: Any, rows: Any,
 ) -> None:  # fmt: skip
     """The transpose of the stresses, with the gradients; and some of that of the velocities.
 
     ``u`` and ``kept`` are the velocities and the layers' memory after the step's forward
-    counterpart, ``old`` are the velocities before.
+    counterpart.
     """
     if geometry[5]:
         _odd(s[0], 0)
@@ -680,7 +732,7 @@ def first_half_adjoint(
     _record_normal(s[0], s[1], c[0], c[1], sources[2], n)
     _record_normal(s[1], s[0], c[0], c[1], sources[3], n)
     _record_quotient(s[2], c[2], sources[4], n)
-    _adjoint_sweep(v, s, b, c, u, old, kept, gradients, p, q, z, *geometry, fused, rows)
+    _adjoint_sweep(v, s, b, c, u, kept, gradients, p, q, z, *geometry, fused, rows)
     _record(v[0], sources[0], n)
     _record(v[1], sources[1], n)
 
@@ -712,9 +764,10 @@ def reverse(
     """Take the steps ``last − 1`` … ``first`` back on a rank without neighbours."""
     for n in range(last - 1, first - 1, -1):
         k = n - first
-        receive_adjoint(n, v, s, b, c, receivers)
+        u = u0[k + 1], u1[k + 1]
+        receive_adjoint(n, v, s, b, c, u, gradients, receivers)
         first_half_adjoint(
-            n, v, s, b, c, (u0[k + 1], u1[k + 1]), (u0[k], u1[k]),
+            n, v, s, b, c, u,
             (kept[0][k + 1], kept[1][k + 1], kept[2][k + 1], kept[3][k + 1]),
             gradients, p, q, z, geometry, True, sources, rows,
         )  # fmt: skip

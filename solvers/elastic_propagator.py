@@ -428,10 +428,11 @@ class ElasticPropagator(Propagator):
             return
         for n in range(last - 1, first - 1, -1):
             k = n - first
-            kernels.receive_adjoint(n, v, s, b, c, self._adjoint_receivers)
+            u = u0[k + 1], u1[k + 1]
+            kernels.receive_adjoint(n, v, s, b, c, u, self._sums, self._adjoint_receivers)
             self._halo_s.forward(self._cut(s))
             kernels.first_half_adjoint(
-                n, v, s, b, c, (u0[k + 1], u1[k + 1]), (u0[k], u1[k]),
+                n, v, s, b, c, u,
                 tuple(x[k + 1] for x in memory), self._sums, p, q, self._z, self._geometry,
                 self._fused, self._adjoint_sources, self._rows,
             )  # fmt: skip
