@@ -17,6 +17,13 @@ from tests.stack import version
 NEED_PETSC = (
     "tests/mpi/test_linear_solve.py",
     "tests/mpi/test_poisson.py",
+    "tests/mpi/test_programs.py::test_random_programs",
+    "tests/mpi/test_endurance.py",
+    "tests/comm/test_faulty_jobs.py::test_a_faulty_job_ends_with_one_message"
+    "[an exception on one rank that has used PETSc]",
+    "tests/comm/test_faulty_jobs.py::test_a_rank_that_exits_with_a_code_ends_the_job_with_it"
+    "[with PETSc]",
+    "tests/comm/test_faulty_jobs.py::test_a_job_that_has_used_petsc_ends_well",
     "tests/mpi/test_examples.py::test_misfit_and_gradient_do_not_depend_on_the_ranks",
     "tests/mpi/test_examples.py::test_the_gradient_of_the_misfit",
     "tests/mpi/test_examples.py::test_what_is_observed",
