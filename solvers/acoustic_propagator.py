@@ -80,11 +80,16 @@ class AcousticPropagator(Propagator):
             + tuple(real(c / h * dt**2) for c in DIFFERENCES[order])
             for h in spacing
         ]
-        starts = list(zip(grid.start, grid.stop))
+        # Columns, which loops go along, in whole vectors.
+        sides = list(zip(layers, grid.start, grid.stop, (1, self.padding.vector)))
         self._half = [
-            layer.halves(a, b, ghost, 2, self.dtype) for layer, (a, b) in zip(layers, starts)
+            layer.halves(start, stop, ghost, 2, self.dtype, multiple, beyond=(2, 1))
+            for layer, start, stop, multiple in sides
         ]
-        self._node = [layer.nodes(a, b, ghost, self.dtype) for layer, (a, b) in zip(layers, starts)]
+        self._node = [
+            layer.nodes(start, stop, ghost, self.dtype, multiple)
+            for layer, start, stop, multiple in sides
+        ]
         top = grid.start[0] == 0
         self._surface = bool(surface and top)
         self._ends = (

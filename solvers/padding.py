@@ -45,6 +45,8 @@ class Padding:
         Rows and columns of the patch with its ghosts, and columns with the unused ones at the end.
     inner : tuple of slice
         The owned nodes.
+    vector : int
+        Entries of a cache line.
     """
 
     def __init__(self, grid: CartesianGrid, ghost: int, dtype: DTypeLike) -> None:
@@ -52,6 +54,7 @@ class Padding:
         self.rows, self.columns = grid.padded_shape(ghost)
         self.pitch = row_pitch(self.columns, self.dtype)
         self.inner = grid.interior(ghost)
+        self.vector = LINE // self.dtype.itemsize
 
     def fields(self, *leading: int) -> Array:
         """Return zeros of shape ``(*leading, rows, pitch)``."""

@@ -17,11 +17,12 @@ class Strip(NamedTuple):
     Attributes
     ----------
     lines : numpy.ndarray of int64, shape (n,)
-        Indices along the padded axis of the lines (rows or columns) that lie in a layer, ascending.
+        Indices along the padded axis of the lines (rows or columns) that lie in a layer, ascending;
+        some may lie beside it, where ``a`` and ``b`` are zero.
     slot : numpy.ndarray of int64, shape (padded length,)
         Where each line of the padded axis stands in ``lines``; −1 outside of the layers.
     runs : numpy.ndarray of int64, shape (2, 2)
-        First line and number of lines in the low and in the high layer.
+        First line and number of lines at the low and at the high layer.
     a, b : numpy.ndarray, shape (n,)
         Coefficients of ``ψ ← b ψ + a ∂u``.
     """
@@ -105,7 +106,9 @@ class Layers:
             a[inside] = d / (d + alpha) * (b[inside] - 1)
         return a, b
 
-    def nodes(self, start: int, stop: int, ghost: int, dtype: DTypeLike) -> Strip:
+    def nodes(
+        self, start: int, stop: int, ghost: int, dtype: DTypeLike, multiple: int = 1
+    ) -> Strip:
         """Return the nodes of a patch and its ghosts, inside the grid, that lie in a layer.
 
         Parameters
@@ -116,28 +119,44 @@ class Layers:
             Ghost layers on either side.
         dtype : dtype_like
             Of the coefficients.
+        multiple : int
+            Take so many nodes more beside each layer that the number of owned ones is a multiple of
+            this, for a loop over whole vectors, where there is room for that.
         """
         low, high = self.widths
         first, last = max(start - ghost, 0), min(stop + ghost, self.length)
         ranges = ((first, min(low, last)), (max(self.length - high, first), last))
+        ranges = _rounded(*ranges, (start, stop), multiple)
         return self._strip(ranges, start - ghost, stop - start + 2 * ghost, 0.0, dtype)
 
-    def halves(self, start: int, stop: int, ghost: int, reach: int, dtype: DTypeLike) -> Strip:
+    def halves(
+        self,
+        start: int,
+        stop: int,
+        ghost: int,
+        reach: int,
+        dtype: DTypeLike,
+        multiple: int = 1,
+        beyond: tuple[int, int] = (0, 0),
+    ) -> Strip:
         """Return the points half a cell after nodes that a difference of layer nodes reaches.
 
         Parameters
         ----------
-        start, stop, ghost, dtype
+        start, stop, ghost, dtype, multiple
             As for :meth:`nodes`.
         reach : int
             Nodes on either side of a half point that a difference there takes; the points taken
             here have all of these among the patch and its ghosts.
+        beyond : tuple of int
+            Points before the first and behind the last owned one that count as owned.
         """
         low, high = self.widths
         first, last = start - ghost + reach - 1, stop + ghost - reach
         below = (first, min(low + reach - 1, last) if low else first)
         above = (max(self.length - high - reach, first) if high else last, last)
-        return self._strip((below, above), start - ghost, stop - start + 2 * ghost, 0.5, dtype)
+        ranges = _rounded(below, above, (start - beyond[0], stop + beyond[1]), multiple)
+        return self._strip(ranges, start - ghost, stop - start + 2 * ghost, 0.5, dtype)
 
     def _strip(
         self,
@@ -157,3 +176,15 @@ class Layers:
         slot[local] = np.arange(len(local))
         runs = np.array([[a0 - origin, len(low)], [b0 - origin, len(high)]], np.int64)
         return Strip(local, slot, runs, a.astype(dtype), b.astype(dtype))
+
+
+def _rounded(
+    low: tuple[int, int], high: tuple[int, int], owned: tuple[int, int], multiple: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Extend ranges towards each other to multiples of owned points, where there is room."""
+    below, above = (min(b, owned[1]) - max(a, owned[0]) for a, b in (low, high))
+    last = low[1] + -max(below, 0) % multiple
+    first = high[0] - -max(above, 0) % multiple
+    if last > first or last > owned[1] or first < owned[0]:
+        return low, high
+    return (low[0], last), (first, high[1])

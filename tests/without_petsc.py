@@ -18,6 +18,7 @@ NEED_PETSC = (
     "tests/mpi/test_linear_solve.py",
     "tests/mpi/test_poisson.py",
     "tests/mpi/test_programs.py::test_random_programs",
+    "tests/mpi/test_programs.py::test_the_programs_have_all_operators",
     "tests/mpi/test_endurance.py",
     "tests/comm/test_faulty_jobs.py::test_a_faulty_job_ends_with_one_message"
     "[an exception on one rank that has used PETSc]",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,7 +157,8 @@ class Here:
     """
 
     def __init__(self, fault: tuple[str, Callable[..., Any]] | None = None) -> None:
-        petsc()  # all ranks start it together, whoever solves anything
+        if find_spec("petsc4py"):
+            petsc()  # all ranks start it together, whoever solves anything
         self.world = communicator()
         self.rank, self.size = self.world.rank, self.world.size
         self.library = {**LIBRARY, **({fault[0]: fault[1]} if fault else {})}
