@@ -139,11 +139,18 @@ def test_every_schedule(kind: str, name: str, tmp_path: Path) -> None:
     assert min(rates) >= 1.95
     on_disk = wave.plan.disk_snapshots > 0 or name == "disk"
     assert (wave._store.folder is not None) == on_disk
-    comm.Barrier()
-    assert not list(folder.glob("*/*"))
+    assert not files_in(folder, comm)
     del wave
     comm.Barrier()
     assert not list(folder.iterdir())
+
+
+def files_in(folder: Path, comm: MPI.Comm) -> list[Path]:
+    """Return what all ranks have left in their folders, before any of them goes on."""
+    comm.Barrier()
+    found = list(folder.glob("*/*"))
+    comm.Barrier()
+    return found
 
 
 @contextmanager
@@ -174,8 +181,7 @@ def test_a_disk_that_fills_up(kind: str, name: str, tmp_path: Path) -> None:
         pytest.raises(OSError, match="TimeLoop: a snapshot cannot be written: File too large"),
     ):
         gradient(kind, wave, inputs)
-    comm.Barrier()
-    assert not list(folder.glob("*/*"))
+    assert not files_in(folder, comm)
     for found, known in zip(gradient(kind, wave, inputs), expected):
         most = comm.allreduce(np.abs(known).max(initial=0), MPI.MAX)
         np.testing.assert_allclose(found, known, rtol=0, atol=1e-12 * most)
