@@ -27,10 +27,9 @@ SERIAL_TEST = timeout 600 $(PY) -m pytest -q --color=no
 MPI_TEST = timeout 420 $(MPIEXEC) -n $(1) $(PY) -m mpi4py -m pytest -q --color=no $(LEFT_OUT) \
 	-m "parallel[$(1)]" tests/mpi
 
-# The other stack, and the serial tests that are run on it: those of the packages, and whole jobs.
+# The other stack, and the serial tests that are run on it.
 MPICH = .venv-mpich
-MPICH_TESTS = tests/adjoint tests/comm tests/nn tests/solvers tests/test_examples_jobs.py \
-	tests/test_waveform_jobs.py
+MPICH_TESTS = tests/adjoint tests/comm tests/nn tests/solvers
 
 .PHONY: help setup peers invert test lint test-serial test-mpi test-mpich fuzz mutants faults bench bench-quick clean
 .DEFAULT_GOAL := help
@@ -79,7 +78,6 @@ test-mpich: PY = $(MPICH)/bin/python
 test-mpich: MPIEXEC = $(MPICH)/bin/mpiexec
 test-mpich: LEFT_OUT = -p tests.without_petsc
 test-mpich: export GRADIENT_CHECKS =
-test-mpich: export NUMBA_CACHE_DIR = $(CURDIR)/$(MPICH)/numba
 test-mpich: $(MPICH)/.complete ## test what needs no PETSc on MPICH and newest packages, 1 to 3 ranks
 	$(SERIAL_TEST) $(LEFT_OUT) $(MPICH_TESTS)
 	$(call MPI_TEST,1)
