@@ -27,7 +27,8 @@ SERIAL_TEST = timeout 600 $(PY) -m pytest -q --color=no
 MPI_TEST = timeout 420 $(MPIEXEC) -n $(1) $(PY) -m mpi4py -m pytest -q --color=no $(LEFT_OUT) \
 	-m "parallel[$(1)]" tests/mpi
 
-# The other stack, and the serial tests that are run on it.
+# The other stack, and the serial tests that are run on it. Both stacks share Numba's cache, which
+# tells its versions apart.
 MPICH = .venv-mpich
 MPICH_TESTS = tests/adjoint tests/comm tests/nn tests/solvers
 

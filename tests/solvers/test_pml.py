@@ -38,7 +38,7 @@ def test_strips_of_whole_vectors(length: int, widths: Any, part: Any) -> None:
             first, last = GHOST, GHOST + stop - start
         found, expected = by_line(whole), by_line(plain)
         assert {k: found[k] for k in expected} == expected
-        assert all(found[k][0] == 0 for k in set(found) - set(expected))
+        assert all(found[k] == (0, 0) for k in set(found) - set(expected))
         counts = []
         for side in range(2):
             k, count = whole.runs[side]
