@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.jobs import ROOT, command, environment
 
 START = """
+import os
 import sys
+
+# What a rank says goes to a file of its own: mpiexec may join the lines of several ranks.
+os.dup2(os.open(os.path.join(sys.argv[1], str(os.getpid())), os.O_CREAT | os.O_WRONLY), 2)
+
 import numpy as np
 from adjoint import Tape
 from adjoint.comm import *
@@ -195,25 +201,26 @@ JOBS = {
 }
 
 
-def run(code: str, ranks: int) -> subprocess.CompletedProcess[str]:
-    """Run what must end within ten seconds."""
+def run(code: str, ranks: int, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run what must end within ten seconds; its ``stderr`` is that of rank after rank."""
     start = time.monotonic()
     found = subprocess.run(
-        command("-c", START + code, ranks=ranks),
+        command("-c", START + code, str(folder), ranks=ranks),
         cwd=ROOT,
         env=environment(),
         capture_output=True,
         text=True,
         timeout=30,
     )
+    found.stderr = "".join(file.read_text() for file in folder.iterdir()) + found.stderr
     assert time.monotonic() - start < 10, found.stderr
     return found
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_a_faulty_job_ends_with_one_message(name: str) -> None:
+def test_a_faulty_job_ends_with_one_message(name: str, tmp_path: Path) -> None:
     ranks, code, message = JOBS[name]
-    found = run(code, ranks)
+    found = run(code, ranks, tmp_path)
     assert found.returncode != 0
     said = {
         line for line in found.stderr.splitlines() if re.match(r"[\w.]*(Error|Exception)", line)
@@ -224,11 +231,12 @@ def test_a_faulty_job_ends_with_one_message(name: str) -> None:
 
 
 @pytest.mark.parametrize("before", ["", SOLVE], ids=["without PETSc", "with PETSc"])
-def test_a_rank_that_exits_with_a_code_ends_the_job_with_it(before: str) -> None:
-    assert run(before + "if rank() == 1:\n    sys.exit(7)\nAllreduce()(x)", 3).returncode == 7
+def test_a_rank_that_exits_with_a_code_ends_the_job_with_it(before: str, tmp_path: Path) -> None:
+    code = before + "if rank() == 1:\n    sys.exit(7)\nAllreduce()(x)"
+    assert run(code, 3, tmp_path).returncode == 7
 
 
-def test_a_job_that_has_used_petsc_ends_well() -> None:
-    found = run(SOLVE + "import atexit\natexit.register(print, 'end')\nsys.exit(0)", 2)
+def test_a_job_that_has_used_petsc_ends_well(tmp_path: Path) -> None:
+    found = run(SOLVE + "import atexit\natexit.register(print, 'end')\nsys.exit(0)", 2, tmp_path)
     assert found.returncode == 0, found.stderr
     assert found.stdout.count("end") == 2
