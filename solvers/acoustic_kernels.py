@@ -1,12 +1,21 @@
-"""Compiled steps of the acoustic wave: forwards and in reverse, memory swept once.
+"""Compiled steps of the acoustic wave: forwards and in reverse, two of them in a sweep.
 
 Fields are padded by ``GHOST`` nodes on all sides, and by columns without use behind the first
 ``columns`` (see :mod:`~adjoint.solvers.padding`). Index ``k`` of a half point stands for the point
 between lines ``k`` and ``k + 1``. See :mod:`~adjoint.solvers.acoustic` for what is computed.
 
-Two rows are taken at a time where that saves loads, of which a processor can do fewer than of sums.
-Indices of inner loops are :mod:`~adjoint.solvers.unsigned`. All is in one file because Numba's
-cache does not see changes in others.
+A step reads and writes each field once, for which a large grid's have to come from memory. So the
+next step follows in the same sweep, ``LAG`` rows behind: what it takes is still in the cache, and
+the rows that it overwrites are no longer needed. A thread's share of the rows ends where its
+neighbour's begins; there the second step leaves ``GAP`` rows on both sides, which are filled in
+when all threads have come to their ends. A border with another rank's rows is one of these, filled
+in when ghosts have been exchanged. What layers remember at half points along axis 0 is needed on
+both sides of a border and computed on both, from one level to another: so it does not matter when.
+
+Two rows are taken at a time, which saves loads, of which a processor can do fewer than of sums.
+Indices of inner loops are :mod:`~adjoint.solvers.unsigned`. Levels of a field lie one behind the
+other in a single array of rows, so that a level is an offset and no slice. All is in one file
+because Numba's cache does not see changes in others.
 """
 
 from __future__ import annotations
@@ -15,20 +24,38 @@ from typing import Any
 
 from numba import njit, prange
 
+from .disjoint import disjoint, entry, get, put, take
+from .streaming import prefetch, stream
 from .unsigned import unsigned
 
 #: Ghost layers: a flux at a half point takes two nodes on either side, and the divergence of fluxes
 #: two half points on either side of a node.
 GHOST = 3
 
+#: Rows between a step and the next in a sweep: what a step of two rows reaches, and even.
+LAG = 4
+
+#: Rows on either side of a border that the second step of a sweep leaves: no fewer than ghosts, and
+#: even.
+GAP = 4
+
+#: Rows of a share that leave the second step of a sweep enough between two borders.
+SHARE = 4 * GAP
+
+#: Rows between those that a step takes and those that it has brought into the cache.
+AHEAD = 7
+
 #: Rows of fluxes that two rows of nodes take.
 RING = 5
 
-#: Rows of work memory that a thread takes.
-ROWS = 2 * RING + 5
+#: Rows of work memory that a thread takes: rings of two kinds for two steps, and three rows.
+ROWS = 4 * RING + 3
 
 #: Of what a step is made of: inlined, for the arrays' descriptions are long lists of arguments.
 _PART: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
+
+#: Of what is part of a loop's expressions: inlined before anything is compiled, see ``disjoint``.
+_TERM: dict[str, Any] = {"error_model": "numpy", "inline": "always"}
 
 #: Of what is called from outside.
 _ENTRY: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "cache": True}
@@ -42,16 +69,64 @@ def _owned(width: int) -> Any:
     return range(unsigned(GHOST), unsigned(GHOST + width))
 
 
-@njit(**_PART)
+@njit(**_TERM)
 def _down(u: Any, k: int, j: int, w1: float, w2: float) -> Any:
-    """Difference at half point ``k`` of axis 0, with ``k`` and ``j`` unsigned."""
-    return w1 * (u[k + _1, j] - u[k, j]) + w2 * (u[k + _2, j] - u[k - _1, j])
+    """Difference behind row ``k``, with ``k`` and ``j`` unsigned."""
+    return w1 * (get(u, k + _1, j) - get(u, k, j)) + w2 * (get(u, k + _2, j) - get(u, k - _1, j))
 
 
-@njit(**_PART)
+@njit(**_TERM)
 def _along(u: Any, i: int, j: int, w1: float, w2: float) -> Any:
     """Difference at half point ``j`` of a row."""
-    return w1 * (u[i, j + _1] - u[i, j]) + w2 * (u[i, j + _2] - u[i, j - _1])
+    return w1 * (get(u, i, j + _1) - get(u, i, j)) + w2 * (get(u, i, j + _2) - get(u, i, j - _1))
+
+
+@njit(**_TERM)
+def _sum_down(c2: Any, i: int, j: int) -> Any:
+    """Twice the coefficient behind row ``i``."""
+    return get(c2, i, j) + get(c2, i + _1, j)
+
+
+@njit(**_TERM)
+def _sum_along(c2: Any, i: int, j: int) -> Any:
+    """Twice the coefficient at half point ``j`` of a row."""
+    return get(c2, i, j) + get(c2, i, j + _1)
+
+
+@njit(**_PART)
+def _flat(levels: Any) -> Any:
+    """All levels of an array as one array of rows."""
+    return levels.reshape(levels.shape[0] * levels.shape[1], levels.shape[2])
+
+
+# Which rows are taken when
+
+
+@njit(**_PART)
+def _rows(
+    fill: int, stage: int, task: int, threads: int, height: int, neighbours: Any
+) -> tuple[int, int]:
+    """The rows that a task takes in the first or second step of a sweep.
+
+    Tasks are shares of the rows at first, and when gaps are filled in, borders: number ``k`` lies
+    before share ``k``. ``neighbours`` tells whether rows of other ranks are before the first and
+    behind the last share.
+    """
+    begin, end, gap = GHOST, GHOST + height, GAP * stage
+    low = begin + height * task // threads
+    before, behind = task > 0 or neighbours[0], task < threads - 1 or neighbours[1]
+    if not fill:
+        stop = begin + height * (task + 1) // threads
+        return low + gap * before, stop - gap * behind
+    if not stage or not before or (task == threads and not behind):
+        return low, low
+    return max(low - gap, begin), min(low + gap, end)
+
+
+@njit(**_PART)
+def _ring(stage: int, k: int) -> Any:
+    """Where half row ``k`` of a step is in a ring."""
+    return unsigned(stage * RING + k % RING)
 
 
 # Fluxes p = C ∂u
@@ -59,160 +134,169 @@ def _along(u: Any, i: int, j: int, w1: float, w2: float) -> Any:
 
 @njit(**_PART)
 def _flux_down(
-    ring: Any, strip: Any, slot: Any, u: Any, c2: Any, k: int, width: int, w1: float, w2: float
-) -> None:
-    """A row of fluxes along axis 0: a layer's, or computed here."""
-    r, i = unsigned(k % RING), unsigned(k)
-    if slot[k] >= 0:
-        s = unsigned(slot[k])
-        for j in _owned(width):
-            ring[r, j] = strip[s, j]
-    else:
-        for j in _owned(width):
-            ring[r, j] = (c2[i, j] + c2[i + _1, j]) * _down(u, i, j, w1, w2)
-
-
-@njit(**_PART)
-def _layer_flux(
-    strip: Any, s: int, before: Any, after: Any, u: Any, c2: Any, half: Any, width: int,
-    w1: float, w2: float,
+    ring: Any, stage: int, psi: Any, memory: Any, kept: Any, u: Any, now: int, c2: Any, k: int,
+    half: Any, width: int, w1: float, w2: float,
 ) -> None:  # fmt: skip
-    """A row of fluxes in a layer: ``ψ ← b ψ + a ∂u`` and ``p = C (∂u + ψ)``."""
-    a, b = half.a[s], half.b[s]
-    i, s = unsigned(half.lines[s]), unsigned(s)
-    for j in _owned(width):
-        d = _down(u, i, j, w1, w2)
-        psi = b * before[s, j] + a * d
-        after[s, j] = psi
-        strip[s, j] = (c2[i, j] + c2[i + _1, j]) * (d + psi)
+    """A row of fluxes along axis 0; in a layer ``ψ ← b ψ + a ∂u`` and ``p = C (∂u + ψ)``.
+
+    ``memory`` tells at which rows the levels of ``ψ`` before and after begin, and in which row of
+    ``kept`` to keep it, if not before the first.
+    """
+    disjoint()
+    r, i, x = _ring(stage, k), unsigned(k), unsigned(now + k)
+    if half.slot[k] < 0:
+        for j in _owned(width):
+            put(ring, r, j, _sum_down(c2, i, j) * _down(u, x, j, w1, w2), 1)
+    else:
+        slot = half.slot[k]
+        a, b = half.a[slot], half.b[slot]
+        before, after = unsigned(memory[0] + slot), unsigned(memory[1] + slot)
+        for j in _owned(width):
+            d = _down(u, x, j, w1, w2)
+            value = b * get(psi, before, j) + a * d
+            put(psi, after, j, value, 2)
+            put(ring, r, j, _sum_down(c2, i, j) * (d + value), 1)
+        if memory[2] >= 0:
+            keep = unsigned(memory[2] + slot)
+            for j in _owned(width):
+                kept[keep, j] = psi[after, j]
 
 
 @njit(**_PART)
 def _flux_along(
-    along: Any, r: int, u: Any, c2: Any, i: int, width: int, w1: float, w2: float
+    along: Any, r: int, u: Any, now: int, c2: Any, i: int, width: int, w1: float, w2: float
 ) -> None:
     """The fluxes in a row, at the half points two before to two after the owned nodes."""
-    r, i = unsigned(r), unsigned(i)
+    disjoint()
+    r, x, i = unsigned(r), unsigned(now + i), unsigned(i)
     for j in range(unsigned(GHOST - 2), unsigned(GHOST + width + 1)):
-        along[r, j] = (c2[i, j] + c2[i, j + _1]) * _along(u, i, j, w1, w2)
+        put(along, r, j, _sum_along(c2, i, j) * _along(u, x, j, w1, w2), 1)
 
 
 @njit(**_PART)
 def _absorb_fluxes(
-    psi: Any, along: Any, r: int, u: Any, c2: Any, i: int, half: Any, w1: float, w2: float
-) -> None:
+    psi: Any, along: Any, r: int, u: Any, now: int, c2: Any, i: int, half: Any,
+    w1: float, w2: float,
+) -> None:  # fmt: skip
     """Add the layers' part to the fluxes in a row."""
-    r, i = unsigned(r), unsigned(i)
+    disjoint()
+    r, x, i = unsigned(r), unsigned(now + i), unsigned(i)
     slot = unsigned(0)
     for side in range(2):
         k = unsigned(half.runs[side, 0])
         for j in range(k, k + unsigned(half.runs[side, 1])):
-            value = half.b[slot] * psi[i, slot] + half.a[slot] * _along(u, i, j, w1, w2)
-            psi[i, slot] = value
-            along[r, j] += (c2[i, j] + c2[i, j + _1]) * value
+            d = _along(u, x, j, w1, w2)
+            value = entry(half.b, slot) * take(psi, i, slot, 1) + entry(half.a, slot) * d
+            put(psi, i, slot, value, 1)
+            put(along, r, j, take(along, r, j, 2) + _sum_along(c2, i, j) * value, 2)
             slot += _1
 
 
 # Steps u ← 2 u − u⁻ + ∇·p
 
 
+@njit(**_TERM)
+def _divergence(ring: Any, k0: int, k1: int, k2: int, k3: int, j: int, v1: float, v2: float) -> Any:
+    """Difference of fluxes in four rows of a ring."""
+    near, far = get(ring, k2, j) - get(ring, k1, j), get(ring, k3, j) - get(ring, k0, j)
+    return v1 * near + v2 * far
+
+
 @njit(**_PART)
 def _leap(
-    new: Any, u: Any, ring: Any, along: Any, r: int, i: int, width: int,
+    u: Any, now: int, new: int, ring: Any, stage: int, along: Any, r: int, i: int, width: int,
     v01: float, v02: float, v11: float, v12: float,
 ) -> None:  # fmt: skip
     """A row of the field, in place of the field before, from four rows of fluxes and its own."""
-    k0, k1 = unsigned((i - 2) % RING), unsigned((i - 1) % RING)
-    k2, k3 = unsigned(i % RING), unsigned((i + 1) % RING)
-    r, i = unsigned(r), unsigned(i)
+    disjoint()
+    k0, k1, k2, k3 = (_ring(stage, i - 2), _ring(stage, i - 1), _ring(stage, i),
+                      _ring(stage, i + 1))  # fmt: skip
+    r, x, y = unsigned(r), unsigned(now + i), unsigned(new + i)
     for j in _owned(width):
-        down = v01 * (ring[k2, j] - ring[k1, j]) + v02 * (ring[k3, j] - ring[k0, j])
+        down = _divergence(ring, k0, k1, k2, k3, j, v01, v02)
         change = down + _along(along, r, j - _1, v11, v12)
-        new[i, j] = u[i, j] + u[i, j] - new[i, j] + change
+        put(u, y, j, get(u, x, j) + get(u, x, j) - take(u, y, j, 1) + change, 1)
 
 
 @njit(**_PART)
 def _leap_pair(
-    new: Any, u: Any, c2: Any, ring: Any, along: Any, i: int, width: int,
+    u: Any, now: int, new: int, c2: Any, ring: Any, stage: int, along: Any, i: int, width: int,
     w1: float, w2: float, v01: float, v02: float, v11: float, v12: float,
 ) -> None:  # fmt: skip
     """Two rows of the field, with the two rows of fluxes that are new to them."""
-    k0, k1, k2 = unsigned((i - 2) % RING), unsigned((i - 1) % RING), unsigned(i % RING)
-    k3, k4 = unsigned((i + 1) % RING), unsigned((i + 2) % RING)
-    r0, r1, i0 = unsigned(0), unsigned(1), unsigned(i)
-    i1, i2, i3, i4 = i0 + _1, i0 + _2, i0 + _3, i0 + _4
+    disjoint()
+    k0, k1, k2 = _ring(stage, i - 2), _ring(stage, i - 1), _ring(stage, i)
+    k3, k4 = _ring(stage, i + 1), _ring(stage, i + 2)
+    r0, r1, c = unsigned(0), unsigned(1), unsigned(i)
+    x, y = unsigned(now + i), unsigned(new + i)
     for j in _owned(width):
-        x0, x1, x2, x3, square = u[i0, j], u[i1, j], u[i2, j], u[i3, j], c2[i2, j]
-        p1, p2 = ring[k1, j], ring[k2, j]
-        p3 = (c2[i1, j] + square) * (w1 * (x2 - x1) + w2 * (x3 - x0))
-        p4 = (square + c2[i3, j]) * (w1 * (x3 - x2) + w2 * (u[i4, j] - x1))
-        change0 = v01 * (p2 - p1) + v02 * (p3 - ring[k0, j])
+        x0, x1 = get(u, x, j), get(u, x + _1, j)
+        x2, x3 = get(u, x + _2, j), get(u, x + _3, j)
+        square = get(c2, c + _2, j)
+        p1, p2 = get(ring, k1, j), get(ring, k2, j)
+        p3 = (get(c2, c + _1, j) + square) * (w1 * (x2 - x1) + w2 * (x3 - x0))
+        p4 = (square + get(c2, c + _3, j)) * (w1 * (x3 - x2) + w2 * (get(u, x + _4, j) - x1))
+        change0 = v01 * (p2 - p1) + v02 * (p3 - get(ring, k0, j))
         change1 = v01 * (p3 - p2) + v02 * (p4 - p1)
-        ring[k3, j] = p3
-        ring[k4, j] = p4
-        new[i0, j] = x0 + x0 - new[i0, j] + (change0 + _along(along, r0, j - _1, v11, v12))
-        new[i1, j] = x1 + x1 - new[i1, j] + (change1 + _along(along, r1, j - _1, v11, v12))
-
-
-@njit(**_PART)
-def _leap_rows(
-    new: Any, u: Any, c2: Any, ring: Any, strip: Any, slot: Any, along: Any, i: int, count: int,
-    width: int, weights: Any,
-) -> None:  # fmt: skip
-    """One or two rows of the field, with the rows of fluxes that are new to them."""
-    w1, w2, v01, v02, _, _, v11, v12 = weights
-    if count == 2 and slot[i + 1] < 0 and slot[i + 2] < 0:
-        _leap_pair(new, u, c2, ring, along, i, width, w1, w2, v01, v02, v11, v12)
-        return
-    for r in range(count):
-        _flux_down(ring, strip, slot, u, c2, i + r + 1, width, w1, w2)
-        _leap(new, u, ring, along, r, i + r, width, v01, v02, v11, v12)
+        change0 += _along(along, r0, j - _1, v11, v12)
+        change1 += _along(along, r1, j - _1, v11, v12)
+        put(ring, k3, j, p3, 1)
+        put(ring, k4, j, p4, 2)
+        put(u, y, j, x0 + x0 - take(u, y, j, 3) + change0, 3)
+        put(u, y + _1, j, x1 + x1 - take(u, y + _1, j, 4) + change1, 4)
 
 
 @njit(**_PART)
 def _absorb_down(
-    new: Any, phi: Any, ring: Any, i: int, node: Any, width: int, v1: float, v2: float
-) -> None:
+    u: Any, new: int, phi: Any, ring: Any, stage: int, i: int, node: Any, width: int,
+    v1: float, v2: float,
+) -> None:  # fmt: skip
     """Add a layer's part to the divergence along axis 0 in a row: ``φ ← b φ + a ∂p``."""
+    disjoint()
     s = node.slot[i]
     a, b = node.a[s], node.b[s]
-    k0, k1 = unsigned((i - 2) % RING), unsigned((i - 1) % RING)
-    k2, k3 = unsigned(i % RING), unsigned((i + 1) % RING)
-    s, i = unsigned(s), unsigned(i)
+    k0, k1, k2, k3 = (_ring(stage, i - 2), _ring(stage, i - 1), _ring(stage, i),
+                      _ring(stage, i + 1))  # fmt: skip
+    s, y = unsigned(s), unsigned(new + i)
     for j in _owned(width):
-        d = v1 * (ring[k2, j] - ring[k1, j]) + v2 * (ring[k3, j] - ring[k0, j])
-        value = b * phi[s, j] + a * d
-        phi[s, j] = value
-        new[i, j] += value
+        d = _divergence(ring, k0, k1, k2, k3, j, v1, v2)
+        value = b * take(phi, s, j, 1) + a * d
+        put(phi, s, j, value, 1)
+        put(u, y, j, take(u, y, j, 2) + value, 2)
 
 
 @njit(**_PART)
 def _absorb_along(
-    new: Any, phi: Any, along: Any, r: int, i: int, node: Any, width: int, v1: float, v2: float
-) -> None:
+    u: Any, new: int, phi: Any, along: Any, r: int, i: int, node: Any, width: int,
+    v1: float, v2: float,
+) -> None:  # fmt: skip
     """Add the layers' part to the divergence along a row, at the owned nodes."""
-    r, i = unsigned(r), unsigned(i)
+    disjoint()
+    r, y, i = unsigned(r), unsigned(new + i), unsigned(i)
     slot = 0
     for side in range(2):
-        start, count = node.runs[side]
+        start, count = node.runs[side, 0], node.runs[side, 1]
         k = max(start, GHOST)
         stop = max(min(start + count, width + GHOST), k)
         s = unsigned(slot + k - start)
         for j in range(unsigned(k), unsigned(stop)):
-            value = node.b[s] * phi[i, s] + node.a[s] * _along(along, r, j - _1, v1, v2)
-            phi[i, s] = value
-            new[i, j] += value
+            d = _along(along, r, j - _1, v1, v2)
+            value = entry(node.b, s) * take(phi, i, s, 1) + entry(node.a, s) * d
+            put(phi, i, s, value, 1)
+            put(u, y, j, take(u, y, j, 2) + value, 2)
             s += _1
         slot += count
 
 
 @njit(**_PART)
-def _images(u: Any) -> None:
+def _images(u: Any, now: int) -> None:
     """Continue ``u`` oddly above a free surface, on which it is zero."""
-    u[GHOST, :] = 0
+    top = now + GHOST
+    for j in range(u.shape[1]):
+        u[top, j] = 0
     for k in range(1, GHOST + 1):
         for j in range(u.shape[1]):
-            u[GHOST - k, j] = -u[GHOST + k, j]
+            u[top - k, j] = -u[top + k, j]
 
 
 @njit(**_PART)
@@ -227,308 +311,363 @@ def _record(u: Any, nodes: Any, weights: Any, traces: Any, n: int) -> None:
 
 
 @njit(**_PART)
-def _inject(u: Any, nodes: Any, weights: Any, series: Any, n: int) -> None:
-    """The transpose of ``_record``: spread values at points over the nodes."""
-    flat = u.reshape(-1)
-    for r in range(nodes.shape[0]):
-        for k in range(nodes.shape[1]):
-            flat[nodes[r, k]] += weights[r, k] * series[r, n]
+def _finish(
+    u: Any, new: int, i: int, starts: Any, columns: Any, weights: Any, points: Any, series: Any,
+    n: int, surface: bool,
+) -> None:  # fmt: skip
+    """The transpose of ``_record`` in a row, and the free surface."""
+    for k in range(starts[i], starts[i + 1]):
+        u[new + i, columns[k]] += weights[k] * series[points[k], n]
+    if surface and i == GHOST:
+        for j in range(u.shape[1]):
+            u[new + i, j] = 0
+
+
+@njit(**_PART)
+def _keep(kept: Any, level: int, u: Any, now: int, low: int, stop: int, height: int) -> None:
+    """Keep rows of a field, the first and last with the ghosts beside them.
+
+    A row is stored from its first owned node, where a cache line begins, up to the next one's.
+    """
+    rows, pitch = height + 2 * GHOST, u.shape[1]
+    if low == GHOST:
+        low = 0
+    if stop == GHOST + height:
+        stop = rows
+    for i in range(low, stop):
+        count = pitch if i < rows - 1 else pitch - GHOST
+        stream(kept, (level * rows + i) * pitch + GHOST, u, (now + i) * pitch + GHOST, count)
 
 
 @njit(parallel=True, **_ENTRY)
 def advance(
-    first: int, last: int, offset: int, u: Any, psi0: Any, psi1: Any, phi0: Any, phi1: Any,
+    first: int, last: int, offset: int, phases: Any, pairs: bool, neighbours: Any,
+    u: Any, psi0: Any, psi1: Any, phi0: Any, phi1: Any,
+    kept_u: Any, kept_psi0: Any, kept_psi1: Any, kept_from: int,
     c2: Any, half0: Any, half1: Any, node0: Any, node1: Any, weights: Any, surface: bool,
-    receivers: Any, sources: Any, strip: Any, rows: Any, columns: int,
+    receivers: Any, sources: Any, work: Any, columns: int,
 ) -> None:  # fmt: skip
-    """Take the steps ``first`` … ``last − 1``.
+    """Take the steps ``first`` … ``last − 1``, by twos where ``pairs`` is true.
 
-    ``u[k]`` and ``psi[k]`` are levels that are used in turns: in place with two levels of ``u`` and
-    one of ``psi``, and with more of them all that the steps go through is kept.
+    ``u`` and ``psi0`` have two levels that are used in turns. Unless they have no levels,
+    ``kept_u[k]`` becomes the field that a step begins with and ``kept_psi[k]`` what layers
+    remember behind it, with step ``first`` at ``k = kept_from``. ``phases`` is ``(0, 2)``, or
+    ``(0, 1)`` and ``(1, 2)`` to fill in gaps in a call of its own, behind an exchange of ghosts.
     """
     w01, w02, v01, v02, w11, w12, v11, v12 = weights
     r_nodes, r_weights, traces = receivers
-    s_nodes, s_weights, wavelets = sources
-    levels, memory = u.shape[0], psi0.shape[0]
-    threads = rows.shape[0]
+    s_starts, s_columns, s_weights, s_points, wavelets = sources
+    threads, keep = work.shape[0] - 1, kept_u.shape[0] > 0
     height, width = u.shape[1] - 2 * GHOST, columns - 2 * GHOST
-    for n in range(first, last):
-        step = n - first + offset
-        now, old = u[(step + 1) % levels], u[step % levels]
-        new = u[(step + 2) % levels]
-        before0, after0 = psi0[step % memory], psi0[(step + 1) % memory]
-        before1, after1 = psi1[step % memory], psi1[(step + 1) % memory]
-        if surface:
-            _images(now)
-        _record(now, r_nodes, r_weights, traces, n)
-        for s in prange(len(half0.lines)):
-            _layer_flux(strip, s, before0, after0, now, c2, half0, width, w01, w02)
-        for t in prange(threads):
-            low = GHOST + height * t // threads
-            stop = GHOST + height * (t + 1) // threads
-            ring, along = rows[t, :RING], rows[t, RING : RING + 2]
-            for i in range(low, stop, 2):
-                count = min(2, stop - i)
-                if i == low:
-                    for k in range(i - 2, i + 1):
-                        _flux_down(ring, strip, half0.slot, now, c2, k, width, w01, w02)
-                for r in range(count):
-                    if levels > 2:
-                        new[i + r, :] = old[i + r]
-                    if memory > 1:
-                        after1[i + r, :] = before1[i + r]
-                    _flux_along(along, r, now, c2, i + r, width, w11, w12)
-                    if len(half1.lines):
-                        _absorb_fluxes(after1, along, r, now, c2, i + r, half1, w11, w12)
-                _leap_rows(new, now, c2, ring, strip, half0.slot, along, i, count, width, weights)
-                for r in range(count):
-                    if node0.slot[i + r] >= 0:
-                        _absorb_down(new, phi0, ring, i + r, node0, width, v01, v02)
-                    if len(node1.lines):
-                        _absorb_along(new, phi1, along, r, i + r, node1, width, v11, v12)
-        _inject(new, s_nodes, s_weights, wavelets, n)
-        if surface:
-            new[GHOST, :] = 0
+    field, memory0, levels, levels0 = _flat(u), _flat(psi0), _flat(kept_u), _flat(kept_psi0)
+    n = first
+    while n < last:
+        stages = 2 if pairs and n + 1 < last else 1
+        step, level = n - first + offset, n - first + kept_from
+        for fill in range(phases[0], min(phases[1], stages)):
+            begins = u[(step + fill + 1) % 2]
+            if surface and not fill:
+                _images(begins, 0)
+            _record(begins, r_nodes, r_weights, traces, n + fill)
+            for t in prange(threads + fill):
+                ring, along = work[t, : 2 * RING], work[t, 2 * RING : 2 * RING + 2]
+                early = _rows(fill, 0, t, threads, height, neighbours)
+                late = _rows(fill, 1, t, threads, height, neighbours)
+                stop = late[1] + LAG if stages == 2 else early[1]
+                for position in range(early[0], stop, 2):
+                    for stage in range(fill, stages):
+                        i = position - stage * LAG
+                        start, end = late if stage else early
+                        if i < start or i >= end:
+                            continue
+                        count = min(2, end - i)
+                        odd = (step + stage) % 2
+                        now, new = (1 - odd) * u.shape[1], odd * u.shape[1]
+                        lines = psi0.shape[1]
+                        memory = (odd * lines, (1 - odd) * lines,
+                                  (level + stage) * lines if keep else -1)  # fmt: skip
+                        if stage and surface and i == start == GHOST:
+                            _images(field, now)
+                        pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
+                        begin = i - 2 if i == start else i + 1
+                        for k in range(begin, i + 1 if pair else i + 1 + count):
+                            _flux_down(ring, stage, memory0, memory, levels0, field, now, c2, k,
+                                       half0, width, w01, w02)  # fmt: skip
+                        for r in range(count):
+                            _flux_along(along, r, field, now, c2, i + r, width, w11, w12)
+                            if len(half1.lines):
+                                _absorb_fluxes(psi1, along, r, field, now, c2, i + r, half1,
+                                               w11, w12)  # fmt: skip
+                                if keep:
+                                    kept_psi1[level + stage, i + r, :] = psi1[i + r, :]
+                        if pair:
+                            _leap_pair(field, now, new, c2, ring, stage, along, i, width,
+                                       w01, w02, v01, v02, v11, v12)  # fmt: skip
+                        else:
+                            for r in range(count):
+                                _leap(field, now, new, ring, stage, along, r, i + r, width,
+                                      v01, v02, v11, v12)  # fmt: skip
+                                if node0.slot[i + r] >= 0:
+                                    _absorb_down(field, new, phi0, ring, stage, i + r, node0,
+                                                 width, v01, v02)  # fmt: skip
+                        for r in range(count):
+                            if len(node1.lines):
+                                _absorb_along(field, new, phi1, along, r, i + r, node1, width,
+                                              v11, v12)  # fmt: skip
+                            _finish(field, new, i + r, s_starts, s_columns, s_weights, s_points,
+                                    wavelets, n + stage, surface)  # fmt: skip
+                        if keep:
+                            _keep(levels, level + stage, field, now, i, i + count, height)
+        n += stages
 
 
 # In reverse
 
 
 @njit(**_PART)
-def _layer_adjoint(z: Any, s: int, phi: Any, lam: Any, node: Any, width: int) -> None:
-    """``φ ← b φ + λ`` and ``z = λ + a φ`` in a row of a layer."""
-    a, b = node.a[s], node.b[s]
-    i, s = unsigned(node.lines[s]), unsigned(s)
-    for j in _owned(width):
-        value = b * phi[s, j] + lam[i, j]
-        phi[s, j] = value
-        z[s, j] = lam[i, j] + a * value
-
-
-@njit(**_PART)
-def _layer_row(k: int, slot: Any, z: Any, lam: Any, width: int) -> Any:
-    """The owned nodes of a row of ``z``, which outside of a layer is ``λ``."""
-    row = z[slot[k]] if slot[k] >= 0 else lam[k]
-    return row[GHOST : GHOST + width]
-
-
-@njit(**_PART)
-def _layer_adjoint_flux(
-    flux: Any, product: Any, mu: Any, psi: Any, z0: Any, z1: Any, z2: Any, z3: Any,
-    u: Any, c2: Any, k: int, a: float, b: float, w1: float, w2: float,
+def _adjoint_node_row(
+    z: Any, stage: int, lam: Any, now: int, k: int, phi: Any, before: int, after: int, node: Any,
+    width: int,
 ) -> None:  # fmt: skip
-    """``μ ← b μ + C ∂z``, the flux ``C ∂z + a μ``, and ``∂z (∂u + ψ)`` in a row of a layer."""
-    i = unsigned(k)
-    for c in range(unsigned(len(flux))):
-        j = c + unsigned(GHOST)
-        d = w1 * (z2[c] - z1[c]) + w2 * (z3[c] - z0[c])
-        p = (c2[i, j] + c2[i + _1, j]) * d
-        value = b * mu[c] + p
-        mu[c] = value
-        flux[c] = p + a * value
-        product[c] = d * (_down(u, i, j, w1, w2) + psi[c])
+    """``φ ← b φ + λ`` and ``z = λ + a φ`` in a row of a layer, ``z = λ`` in another."""
+    disjoint()
+    r, x = _ring(stage, k), unsigned(now + k)
+    slot = node.slot[k]
+    if slot < 0:
+        for j in _owned(width):
+            put(z, r, j, get(lam, x, j), 1)
+    else:
+        a, b = node.a[slot], node.b[slot]
+        s, t = unsigned(before + slot), unsigned(after + slot)
+        for j in _owned(width):
+            value = b * get(phi, s, j) + get(lam, x, j)
+            put(phi, t, j, value, 2)
+            put(z, r, j, get(lam, x, j) + a * value, 1)
 
 
 @njit(**_PART)
-def _absorb_adjoint(line: Any, phi: Any, lam: Any, i: int, node: Any, width: int) -> None:
-    """``φ ← b φ + λ`` and ``z = λ + a φ`` at the layers' nodes of a row, ``λ`` at the others."""
-    i = unsigned(i)
-    for j in range(unsigned(width + 2 * GHOST)):
-        line[unsigned(0), j] = lam[i, j]
-    s = unsigned(0)
-    for side in range(2):
-        k = unsigned(node.runs[side, 0])
-        for j in range(k, k + unsigned(node.runs[side, 1])):
-            value = node.b[s] * phi[i, s] + lam[i, j]
-            phi[i, s] = value
-            line[unsigned(0), j] += node.a[s] * value
-            s += _1
+def _adjoint_flux_down(
+    ring: Any, z: Any, stage: int, odd: int, mu: Any, phi: Any, lam: Any, now: int, u: Any,
+    field: int, psi: Any, memory: int, c2: Any, total: Any, k: int, begin: bool, at: int,
+    half: Any, node: Any, width: int, w1: float, w2: float,
+) -> None:  # fmt: skip
+    """A row of fluxes ``C ∂λ`` along axis 0, with ``∂λ ∂u`` added to a row of the gradient.
+
+    In a layer ``μ ← b μ + C ∂z``, the flux is ``C ∂z + a μ``, and the product ``∂z (∂u + ψ)``.
+    ``at`` is the row of the gradient.
+    """
+    disjoint()
+    r, i, x, f = _ring(stage, k), unsigned(k), unsigned(now + k), unsigned(field + k)
+    g, slot = unsigned(at), half.slot[k]
+    if slot < 0:
+        for j in _owned(width):
+            d = _down(lam, x, j, w1, w2)
+            put(ring, r, j, _sum_down(c2, i, j) * d, 1)
+            put(total, g, j, take(total, g, j, 2) + d * _down(u, f, j, w1, w2), 2)
+    else:
+        lines = len(node.lines)
+        for row in range(k - 1 if begin or half.slot[k - 1] < 0 else k + 2, k + 3):
+            _adjoint_node_row(z, stage, lam, now, row, phi, odd * lines, (1 - odd) * lines, node,
+                              width)  # fmt: skip
+        z0, z1, z2, z3 = _ring(stage, k - 1), r, _ring(stage, k + 1), _ring(stage, k + 2)
+        a, b, lines = half.a[slot], half.b[slot], len(half.lines)
+        s, t = unsigned(odd * lines + slot), unsigned((1 - odd) * lines + slot)
+        m = unsigned(memory + slot)
+        for j in _owned(width):
+            d = _divergence(z, z0, z1, z2, z3, j, w1, w2)
+            p = _sum_down(c2, i, j) * d
+            value = b * get(mu, s, j) + p
+            put(mu, t, j, value, 3)
+            put(ring, r, j, p + a * value, 1)
+            rate = _down(u, f, j, w1, w2) + get(psi, m, j)
+            put(total, g, j, take(total, g, j, 2) + d * rate, 2)
 
 
 @njit(**_PART)
 def _adjoint_along(
-    along: Any, across: Any, r: int, z: Any, row: int, u: Any, c2: Any, i: int, width: int,
-    w1: float, w2: float,
+    along: Any, r: int, lam: Any, now: int, u: Any, field: int, c2: Any, total: Any, i: int,
+    half: Any, width: int, w1: float, w2: float,
 ) -> None:  # fmt: skip
-    """``C ∂z`` and ``∂z ∂u`` at the half points of a row."""
-    r, row, i = unsigned(r), unsigned(row), unsigned(i)
-    for j in range(unsigned(GHOST - 2), unsigned(GHOST + width + 1)):
-        d = _along(z, row, j, w1, w2)
-        along[r, j] = (c2[i, j] + c2[i, j + _1]) * d
-        across[r, j] = d * _along(u, i, j, w1, w2)
+    """``C ∂λ`` and, added to the gradient, ``∂λ ∂u`` at the half points between the layers."""
+    disjoint()
+    r, x, f, i = unsigned(r), unsigned(now + i), unsigned(field + i), unsigned(i)
+    begin, end = GHOST - 2, GHOST + width + 1
+    if half.runs[0, 1]:
+        begin = half.runs[0, 0] + half.runs[0, 1]
+    if half.runs[1, 1]:
+        end = max(half.runs[1, 0], begin)
+    for j in range(unsigned(begin), unsigned(end)):
+        d = _along(lam, x, j, w1, w2)
+        put(along, r, j, _sum_along(c2, i, j) * d, 1)
+        put(total, i, j, take(total, i, j, 2) + d * _along(u, f, j, w1, w2), 2)
+
+
+@njit(**_PART)
+def _absorb_adjoint_nodes(
+    line: Any, phi: Any, slot: int, lam: Any, now: int, i: int, half: Any, node: Any, side: int
+) -> None:
+    """``φ ← b φ + λ`` and ``z = λ + a φ`` in the columns of a layer and those beside it."""
+    disjoint()
+    x, i, zero, s = unsigned(now + i), unsigned(i), unsigned(0), unsigned(slot)
+    begin, count = half.runs[side, 0], half.runs[side, 1]
+    for j in range(unsigned(begin - 1), unsigned(begin + count + 2)):
+        put(line, zero, j, get(lam, x, j), 1)
+    begin, count = node.runs[side, 0], node.runs[side, 1]
+    for j in range(unsigned(begin), unsigned(begin + count)):
+        value = entry(node.b, s) * take(phi, i, s, 2) + get(lam, x, j)
+        put(phi, i, s, value, 2)
+        put(line, zero, j, get(lam, x, j) + entry(node.a, s) * value, 1)
+        s += _1
 
 
 @njit(**_PART)
 def _absorb_adjoint_fluxes(
-    mu: Any, along: Any, across: Any, r: int, line: Any, psi: Any, i: int, half: Any,
-    w1: float, w2: float,
+    along: Any, line: Any, r: int, mu: Any, slot: int, u: Any, field: int, psi: Any, memory: int,
+    c2: Any, total: Any, i: int, half: Any, side: int, w1: float, w2: float,
 ) -> None:  # fmt: skip
-    """``μ ← b μ + C ∂z``, the flux ``C ∂z + a μ``, and the layers' part of ``∂z (∂u + ψ)``."""
+    """``μ ← b μ + C ∂z``, the flux ``C ∂z + a μ``, and ``∂z (∂u + ψ)`` in a layer's columns."""
+    disjoint()
+    f, m, zero, s = unsigned(field + i), unsigned(memory + i), unsigned(0), unsigned(slot)
     r, i = unsigned(r), unsigned(i)
-    s = unsigned(0)
+    begin, count = half.runs[side, 0], half.runs[side, 1]
+    for j in range(unsigned(begin), unsigned(begin + count)):
+        d = _along(line, zero, j, w1, w2)
+        p = _sum_along(c2, i, j) * d
+        value = entry(half.b, s) * take(mu, i, s, 3) + p
+        put(mu, i, s, value, 3)
+        put(along, r, j, p + entry(half.a, s) * value, 1)
+        rate = _along(u, f, j, w1, w2) + get(psi, m, s)
+        put(total, i, j, take(total, i, j, 2) + d * rate, 2)
+        s += _1
+
+
+@njit(**_PART)
+def _absorb_adjoint_along(
+    along: Any, line: Any, r: int, mu: Any, phi: Any, lam: Any, now: int, u: Any, field: int,
+    psi: Any, memory: int, c2: Any, total: Any, i: int, half: Any, node: Any, w1: float, w2: float,
+) -> None:  # fmt: skip
+    """The layers' columns of a row."""
+    at_half, at_node = 0, 0
     for side in range(2):
-        k = unsigned(half.runs[side, 0])
-        for j in range(k, k + unsigned(half.runs[side, 1])):
-            value = half.b[s] * mu[i, s] + along[r, j]
-            mu[i, s] = value
-            along[r, j] += half.a[s] * value
-            across[r, j] += _along(line, unsigned(0), j, w1, w2) * psi[i, s]
-            s += _1
+        if half.runs[side, 1]:
+            _absorb_adjoint_nodes(line, phi, at_node, lam, now, i, half, node, side)
+            _absorb_adjoint_fluxes(along, line, r, mu, at_half, u, field, psi, memory, c2, total,
+                                   i, half, side, w1, w2)  # fmt: skip
+        at_half, at_node = at_half + half.runs[side, 1], at_node + node.runs[side, 1]
 
 
 @njit(**_PART)
-def _product_down(
-    products: Any, energy: Any, slot: Any, z: Any, u: Any, k: int, width: int,
-    w1: float, w2: float,
+def _adjoint_leap_pair(
+    lam: Any, now: int, new: int, u: Any, field: int, c2: Any, total: Any, ring: Any, stage: int,
+    along: Any, i: int, width: int, w1: float, w2: float, v01: float, v02: float, v11: float,
+    v12: float,
 ) -> None:  # fmt: skip
-    """A row of ``∂z ∂u`` along axis 0: a layer's, or computed here."""
-    r, i = unsigned(k % RING), unsigned(k)
-    if slot[k] >= 0:
-        s = unsigned(slot[k])
-        for j in _owned(width):
-            products[r, j] = energy[s, j]
-    else:
-        for j in _owned(width):
-            products[r, j] = _down(z, i, j, w1, w2) * _down(u, i, j, w1, w2)
-
-
-@njit(**_PART)
-def _add(gradient: Any, products: Any, across: Any, r: int, i: int, width: int) -> None:
-    """Add to a row of nodes what its half points have."""
-    k1, k2 = unsigned((i - 1) % RING), unsigned(i % RING)
-    r, i = unsigned(r), unsigned(i)
+    """``_leap_pair``, with its two rows of ``∂λ ∂u`` added to the gradient."""
+    disjoint()
+    k0, k1, k2 = _ring(stage, i - 2), _ring(stage, i - 1), _ring(stage, i)
+    k3, k4 = _ring(stage, i + 1), _ring(stage, i + 2)
+    r0, r1, c = unsigned(0), unsigned(1), unsigned(i)
+    x, y, f = unsigned(now + i), unsigned(new + i), unsigned(field + i)
     for j in _owned(width):
-        gradient[i, j] += products[k1, j] + products[k2, j] + (across[r, j - _1] + across[r, j])
-
-
-@njit(**_PART)
-def _add_pair(
-    gradient: Any, products: Any, across: Any, z: Any, u: Any, i: int, width: int,
-    w1: float, w2: float,
-) -> None:  # fmt: skip
-    """Add to two rows of nodes, with the two rows of products that are new to them."""
-    k1, k2 = unsigned((i - 1) % RING), unsigned(i % RING)
-    k3, k4 = unsigned((i + 1) % RING), unsigned((i + 2) % RING)
-    r0, r1, i0 = unsigned(0), unsigned(1), unsigned(i)
-    i1, i2, i3, i4 = i0 + _1, i0 + _2, i0 + _3, i0 + _4
-    for j in _owned(width):
-        y1, y2, y3, x1, x2, x3 = z[i1, j], z[i2, j], z[i3, j], u[i1, j], u[i2, j], u[i3, j]
-        d3 = w1 * (y2 - y1) + w2 * (y3 - z[i0, j])
-        d4 = w1 * (y3 - y2) + w2 * (z[i4, j] - y1)
-        e2 = products[k2, j]
-        e3 = d3 * (w1 * (x2 - x1) + w2 * (x3 - u[i0, j]))
-        e4 = d4 * (w1 * (x3 - x2) + w2 * (u[i4, j] - x1))
-        gradient[i0, j] += products[k1, j] + e2 + (across[r0, j - _1] + across[r0, j])
-        gradient[i1, j] += e2 + e3 + (across[r1, j - _1] + across[r1, j])
-        products[k3, j] = e3
-        products[k4, j] = e4
-
-
-@njit(**_PART)
-def _add_rows(
-    gradient: Any, products: Any, energy: Any, slot: Any, across: Any, z: Any, u: Any, i: int,
-    count: int, width: int, w1: float, w2: float,
-) -> None:  # fmt: skip
-    """Add to one or two rows of nodes, with the rows of products that are new to them."""
-    if count == 2 and slot[i + 1] < 0 and slot[i + 2] < 0:
-        _add_pair(gradient, products, across, z, u, i, width, w1, w2)
-        return
-    for r in range(count):
-        _product_down(products, energy, slot, z, u, i + r + 1, width, w1, w2)
-        _add(gradient, products, across, r, i + r, width)
-
-
-@njit(**_PART)
-def _add_ends(
-    gradient: Any, products: Any, across: Any, r: int, i: int, height: int, width: int, ends: Any
-) -> None:
-    """Add what the velocity of the grid's last nodes has beyond its ends, where it is continued."""
-    low, high, left, right = ends
-    last = GHOST + width - 1
-    if i == GHOST and low:
-        _add_end(gradient, products, i, (i - 1) % RING, (i - 2) % RING, width)
-    if i == GHOST + height - 1 and high:
-        _add_end(gradient, products, i, i % RING, (i + 1) % RING, width)
-    if left:
-        gradient[i, GHOST] += across[r, GHOST - 1] + across[r, GHOST - 2] + across[r, GHOST - 2]
-    if right:
-        gradient[i, last] += across[r, last] + across[r, last + 1] + across[r, last + 1]
-
-
-@njit(**_PART)
-def _add_end(gradient: Any, products: Any, i: int, near: int, far: int, width: int) -> None:
-    i, near, far = unsigned(i), unsigned(near), unsigned(far)
-    for j in _owned(width):
-        gradient[i, j] += products[near, j] + products[far, j] + products[far, j]
+        x0, x1 = get(lam, x, j), get(lam, x + _1, j)
+        x2, x3 = get(lam, x + _2, j), get(lam, x + _3, j)
+        square = get(c2, c + _2, j)
+        p1, p2 = get(ring, k1, j), get(ring, k2, j)
+        d3 = w1 * (x2 - x1) + w2 * (x3 - x0)
+        d4 = w1 * (x3 - x2) + w2 * (get(lam, x + _4, j) - x1)
+        p3 = (get(c2, c + _1, j) + square) * d3
+        p4 = (square + get(c2, c + _3, j)) * d4
+        change0 = v01 * (p2 - p1) + v02 * (p3 - get(ring, k0, j))
+        change1 = v01 * (p3 - p2) + v02 * (p4 - p1)
+        change0 += _along(along, r0, j - _1, v11, v12)
+        change1 += _along(along, r1, j - _1, v11, v12)
+        put(ring, k3, j, p3, 1)
+        put(ring, k4, j, p4, 2)
+        put(lam, y, j, x0 + x0 - take(lam, y, j, 3) + change0, 3)
+        put(lam, y + _1, j, x1 + x1 - take(lam, y + _1, j, 4) + change1, 4)
+        y1, y2, y3 = get(u, f + _1, j), get(u, f + _2, j), get(u, f + _3, j)
+        e3 = w1 * (y2 - y1) + w2 * (y3 - get(u, f, j))
+        e4 = w1 * (y3 - y2) + w2 * (get(u, f + _4, j) - y1)
+        put(total, c + _1, j, take(total, c + _1, j, 5) + d3 * e3, 5)
+        put(total, c + _2, j, take(total, c + _2, j, 6) + d4 * e4, 6)
 
 
 @njit(parallel=True, **_ENTRY)
 def reverse(
-    first: int, last: int, offset: int, lam: Any, mu0: Any, mu1: Any, phi0: Any, phi1: Any,
-    u: Any, psi0: Any, psi1: Any, kept: int,
-    c2: Any, gradient: Any, half0: Any, half1: Any, node0: Any, node1: Any, weights: Any,
-    surface: bool, ends: Any, receivers: Any, sources: Any, strip: Any, energy: Any,
-    rows: Any, columns: int,
+    first: int, last: int, offset: int, phases: Any, pairs: bool, neighbours: Any,
+    lam: Any, mu0: Any, mu1: Any, phi0: Any, phi1: Any,
+    kept_u: Any, kept_psi0: Any, kept_psi1: Any, kept_from: int,
+    c2: Any, half0: Any, half1: Any, node0: Any, node1: Any, weights: Any, surface: bool,
+    receivers: Any, sources: Any, work: Any, columns: int, totals: Any,
 ) -> None:  # fmt: skip
-    """Take the steps ``last − 1`` … ``first`` back.
+    """Take the steps ``last − 1`` … ``first`` back, by twos where ``pairs`` is true.
 
-    ``lam`` has two levels that are used in turns; ``u[k]`` and ``psi[k]`` are what ``advance`` has
-    kept, with step ``first`` at level ``kept``. ``ends`` tells at which ends of the axes the grid
-    ends.
+    ``lam``, ``mu0`` and ``phi0`` have two levels that are used in turns. ``kept`` is what
+    ``advance`` has kept, with step ``first`` at ``kept_from``; here sources are recorded, and
+    receivers act. ``totals`` are the sums of ``∂λ ∂u`` at the half points of either axis.
     """
-    w01, w02, _, _, w11, w12, _, _ = weights
-    r_nodes, r_weights, traces = receivers
+    w01, w02, v01, v02, w11, w12, v11, v12 = weights
     s_nodes, s_weights, wavelets = sources
-    threads = rows.shape[0]
-    height, width = u.shape[1] - 2 * GHOST, columns - 2 * GHOST
-    for n in range(last - 1, first - 1, -1):
+    r_starts, r_columns, r_weights, r_points, traces = receivers
+    threads = work.shape[0] - 1
+    height, width, pitch = lam.shape[1] - 2 * GHOST, columns - 2 * GHOST, lam.shape[2]
+    field, memory0, memory1, kept, kept0 = (_flat(lam), _flat(mu0), _flat(phi0), _flat(kept_u),
+                                            _flat(kept_psi0))  # fmt: skip
+    kept1 = _flat(kept_psi1)
+    n = last - 1
+    while n >= first:
+        stages = 2 if pairs and n > first else 1
         step = last - 1 - n + offset
-        now, new = lam[(step + 1) % 2], lam[step % 2]
-        field = u[n - first + kept + 1]
-        memory0, memory1 = psi0[n - first + kept + 1], psi1[n - first + kept + 1]
-        if surface:
-            _images(now)
-        _record(now, s_nodes, s_weights, wavelets, n)
-        # z = λ + a φ in the rows of a layer, which are those behind its fluxes in ``strip``.
-        z = strip[len(half0.lines) :]
-        for s in prange(len(node0.lines)):
-            _layer_adjoint(z, s, phi0, now, node0, width)
-        for s in prange(len(half0.lines)):
-            k, a, b = half0.lines[s], GHOST, GHOST + width
-            _layer_adjoint_flux(
-                strip[s, a:b], energy[s, a:b], mu0[s, a:b], memory0[s, a:b],
-                _layer_row(k - 1, node0.slot, z, now, width),
-                _layer_row(k, node0.slot, z, now, width),
-                _layer_row(k + 1, node0.slot, z, now, width),
-                _layer_row(k + 2, node0.slot, z, now, width),
-                field, c2, k, half0.a[s], half0.b[s], w01, w02,
-            )  # fmt: skip
-        for t in prange(threads):
-            low = GHOST + height * t // threads
-            stop = GHOST + height * (t + 1) // threads
-            ring, products = rows[t, :RING], rows[t, RING : 2 * RING]
-            along, across = rows[t, 2 * RING : 2 * RING + 2], rows[t, 2 * RING + 2 : 2 * RING + 4]
-            line = rows[t, 2 * RING + 4 :]
-            for i in range(low, stop, 2):
-                count = min(2, stop - i)
-                if i == low:
-                    for k in range(i - 2, i + 1):
-                        _flux_down(ring, strip, half0.slot, now, c2, k, width, w01, w02)
-                        _product_down(products, energy, half0.slot, now, field, k, width, w01, w02)
-                for r in range(count):
-                    k = i + r
-                    if len(node1.lines):
-                        _absorb_adjoint(line, phi1, now, k, node1, width)
-                        _adjoint_along(along, across, r, line, 0, field, c2, k, width, w11, w12)
-                        _absorb_adjoint_fluxes(mu1, along, across, r, line, memory1, k, half1,
-                                               w11, w12)  # fmt: skip
-                    else:
-                        _adjoint_along(along, across, r, now, k, field, c2, k, width, w11, w12)
-                _leap_rows(new, now, c2, ring, strip, half0.slot, along, i, count, width, weights)
-                _add_rows(gradient, products, energy, half0.slot, across, now, field, i, count,
-                          width, w01, w02)  # fmt: skip
-                for r in range(count):
-                    _add_ends(gradient, products, across, r, i + r, height, width, ends)
-        _inject(new, r_nodes, r_weights, traces, n)
-        if surface:
-            new[GHOST, :] = 0
+        for fill in range(phases[0], min(phases[1], stages)):
+            begins = lam[(step + fill + 1) % 2]
+            if surface and not fill:
+                _images(begins, 0)
+            _record(begins, s_nodes, s_weights, wavelets, n - fill)
+            for t in prange(threads + fill):
+                ring, z = work[t, : 2 * RING], work[t, 2 * RING : 4 * RING]
+                along, line = work[t, 4 * RING : 4 * RING + 2], work[t, 4 * RING + 2 :]
+                early = _rows(fill, 0, t, threads, height, neighbours)
+                late = _rows(fill, 1, t, threads, height, neighbours)
+                stop = late[1] + LAG if stages == 2 else early[1]
+                for position in range(early[0], stop, 2):
+                    for stage in range(fill, stages):
+                        i = position - stage * LAG
+                        start, end = late if stage else early
+                        if i < start or i >= end:
+                            continue
+                        count = min(2, end - i)
+                        odd = (step + stage) % 2
+                        now, new = (1 - odd) * lam.shape[1], odd * lam.shape[1]
+                        level = n - stage - first + kept_from
+                        u = level * kept_u.shape[1]
+                        prefetch(kept, (u + i + AHEAD) * pitch, count * pitch)
+                        psi, psi1 = level * kept_psi0.shape[1], level * kept_psi1.shape[1]
+                        if stage and surface and i == start == GHOST:
+                            _images(field, now)
+                        pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
+                        begin = i - 2 if i == start else i + 1
+                        for k in range(begin, i + 1 if pair else i + 1 + count):
+                            # What another share adds goes into a row that is never looked at.
+                            at = k if k > start or start == GHOST else 0
+                            _adjoint_flux_down(ring, z, stage, odd, memory0, memory1, field, now,
+                                               kept, u, kept0, psi, c2, totals[0], k,
+                                               k == start - 2, at, half0, node0, width,
+                                               w01, w02)  # fmt: skip
+                        for r in range(count):
+                            _adjoint_along(along, r, field, now, kept, u, c2, totals[1], i + r,
+                                           half1, width, w11, w12)  # fmt: skip
+                            _absorb_adjoint_along(along, line, r, mu1, phi1, field, now, kept, u,
+                                                  kept1, psi1, c2, totals[1], i + r, half1, node1,
+                                                  w11, w12)  # fmt: skip
+                        if pair:
+                            _adjoint_leap_pair(field, now, new, kept, u, c2, totals[0], ring,
+                                               stage, along, i, width, w01, w02, v01, v02,
+                                               v11, v12)  # fmt: skip
+                        else:
+                            for r in range(count):
+                                _leap(field, now, new, ring, stage, along, r, i + r, width,
+                                      v01, v02, v11, v12)  # fmt: skip
+                        for r in range(count):
+                            _finish(field, new, i + r, r_starts, r_columns, r_weights, r_points,
+                                    traces, n - stage, surface)  # fmt: skip
+        n -= stages

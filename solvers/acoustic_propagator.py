@@ -19,7 +19,7 @@ DIFFERENCES = {2: (1.0, 0.0), 4: (9 / 8, -1 / 24)}
 
 
 class Kept(NamedTuple):
-    """Levels of the field and of the layers' memory that a block of steps goes through."""
+    """The fields that a block of steps begin with, and what layers remember behind each."""
 
     u: Array
     psi0: Array
@@ -100,21 +100,24 @@ class AcousticPropagator(Propagator):
         self._c2 = self.padding.fields()
         self._fields = self._new_fields()
         self._phase = 0
-        half0 = len(self._half[0].lines)
-        lines = self.padding.lines
-        self._strip = lines(half0 + len(self._node[0].lines))
-        self._energy = lines(half0)
-        self._rows = lines(numba.get_num_threads(), kernels.ROWS)
+        threads = numba.get_num_threads()
+        self._work = self.padding.lines(threads + 1, kernels.ROWS)
+        self._neighbours = grid.start[0] > 0, grid.stop[0] < grid.shape[0]
+        # Two steps in a sweep: not where they need others' columns, or borders are too near.
+        shared = threads > 1 or any(self._neighbours)
+        enough = grid.patch_shape[0] >= kernels.SHARE * threads
+        self._pairs = grid.dims[1] == 1 and (enough or not shared)
+        self._nothing = self.new_kept(0)
         self._parts = self._collection.new_parts(steps, self.dtype)
         self._tangent: list[Array] | None = None
 
     def _new_fields(self) -> list[Array]:
-        """Return two levels of the field, ψ and φ of both axes, all zero."""
+        """Return u, and ψ and φ of both axes, all zero; with two levels those with rows' ghosts."""
         fields, lines, rows = self.padding.fields, self.padding.lines, self.padding.rows
         half, node = [len(h.lines) for h in self._half], [len(n.lines) for n in self._node]
         return [
-            fields(2), lines(1, half[0]), np.zeros((1, rows, half[1]), self.dtype),
-            lines(node[0]), np.zeros((rows, node[1]), self.dtype),
+            fields(2), lines(2, half[0]), np.zeros((rows, half[1]), self.dtype),
+            lines(2, node[0]), np.zeros((rows, node[1]), self.dtype),
         ]  # fmt: skip
 
     # Forwards
@@ -122,19 +125,17 @@ class AcousticPropagator(Propagator):
     @property
     def state(self) -> Sequence[Array]:
         u, psi0, psi1, phi0, phi1 = self._fields
-        return (u[self._phase], u[1 - self._phase], psi0[0], psi1[0], phi0, phi1)
+        return (u[self._phase], u[1 - self._phase], psi0[self._phase], psi1, phi0[0], phi1)
 
     def kept_bytes(self, steps: int) -> int:
-        u, psi0, psi1 = (int(field[0].nbytes) for field in self._fields[:3])
-        return (steps + 2) * u + (steps + 1) * (psi0 + psi1)
+        u, psi0, psi1 = self._fields[0][0], self._fields[1][0], self._fields[2]
+        return steps * int(u.nbytes + psi0.nbytes + psi1.nbytes)
 
     def new_kept(self, steps: int) -> Kept:
-        psi0, psi1 = (field.shape[1:] for field in self._fields[1:3])
-        return Kept(
-            self.padding.fields(steps + 2),
-            self.padding.lines(steps + 1, psi0[0]),
-            np.zeros((steps + 1, *psi1), self.dtype),
-        )
+        half0, half1 = (len(half.lines) for half in self._half)
+        shape = (steps, self.padding.rows, half1)
+        return Kept(self.padding.fields(steps), self.padding.lines(steps, half0),
+                    np.zeros(shape, self.dtype))  # fmt: skip
 
     def prepare(self, *inputs: Array) -> None:
         velocity, self._wavelets = inputs[:2]
@@ -165,6 +166,7 @@ class AcousticPropagator(Propagator):
         self._run, self._phase = run, 0
         self._start(self._fields, self._initial)
         self._series = self._amplitudes(self._wavelets, run)
+        self._taps = self._sources.by_rows(run)
 
     def _start(self, fields: list[Array], initial: Sequence[Array]) -> None:
         for field in fields:
@@ -181,40 +183,44 @@ class AcousticPropagator(Propagator):
 
     def advance(self, first: int, last: int, kept: Any = None) -> None:
         parts = self._parts[self._collection.rows(self._run)]
-        if kept is None:
-            self._advance(first, last, self._phase, self._fields, self._fields[:3], parts,
-                          self._series)  # fmt: skip
-            self._phase = (self._phase + last - first) % 2
-            return
-        for level, value in enumerate(self.state[:2]):
-            kept.u[level] = value
-        kept.psi0[0], kept.psi1[0] = self.state[2:4]
-        self._advance(first, last, 0, self._fields, kept, parts, self._series)
-        count = last - first
-        for value, level in zip(self.state, (kept.u[count], kept.u[count + 1], kept.psi0[count],
-                                             kept.psi1[count])):  # fmt: skip
-            value[...] = level
+        self._advance(first, last, self._fields, kept or self._nothing, parts, self._series)
+        self._phase = (self._phase + last - first) % 2
 
     def _advance(
-        self, first: int, last: int, phase: int, fields: Sequence[Array], levels: Sequence[Array],
-        parts: Array, series: Array,
+        self, first: int, last: int, fields: Sequence[Array], kept: Kept, parts: Array,
+        series: Array,
     ) -> None:  # fmt: skip
         run = self._run
-        u, psi0, psi1 = levels
-        arguments = (
-            u, psi0, psi1, *fields[3:], self._c2, *self._half, *self._node, self._numbers(),
-            self._surface,
-            (self._receivers.nodes[run], self._receivers.weights[run], parts),
-            (self._sources.nodes[run], self._sources.weights[run], series),
-            self._strip, self._rows, self.padding.columns,
+        u, psi0, psi1, phi0, phi1 = fields
+        receivers = self._receivers.nodes[run], self._receivers.weights[run], parts
+        sources = (*self._taps, series)
+        self._take(
+            self._kernels.advance, first, last, self._phase, False, (u, psi0, psi1, phi0[0], phi1),
+            kept, receivers, sources, (),
         )  # fmt: skip
+
+    def _take(
+        self, kernel: Any, first: int, last: int, phase: int, back: bool, fields: Sequence[Array],
+        kept: Kept, receivers: Any, sources: Any, more: tuple[Any, ...],
+    ) -> None:  # fmt: skip
+        """Take steps forwards or back, with ghosts exchanged before each."""
+        medium = (self._c2, *self._half, *self._node, self._numbers(), self._surface, receivers,
+                  sources, self._work, self.padding.columns, *more)  # fmt: skip
+
+        def steps(a: int, b: int, phases: tuple[int, int], done: int) -> None:
+            kernel(a, b, phase + done, phases, self._pairs, self._neighbours, *fields, *kept,
+                   a - first, *medium)  # fmt: skip
+
         if self.grid.size == 1:
-            self._kernels.advance(first, last, phase, *arguments)
+            steps(first, last, (0, 2), 0)
             return
-        for n in range(first, last):
-            step = n - first + phase
-            self._halo.forward([self.padding.cut(u[(step + 1) % len(u)])])
-            self._kernels.advance(n, n + 1, step, *arguments)
+        count, most = last - first, 2 if self._pairs else 1
+        for done in range(0, count, most):
+            size = min(most, count - done)
+            a = last - done - size if back else first + done
+            for fill in range(size):
+                self._halo.forward([self.padding.cut(fields[0][(phase + done + fill + 1) % 2])])
+                steps(a, a + size, (fill, fill + 1), done)
 
     def _numbers(self) -> tuple[Any, ...]:
         (a1, a2, b1, b2), (c1, c2, d1, d2) = self._weights
@@ -240,13 +246,15 @@ class AcousticPropagator(Propagator):
     def advance_tangent(self, first: int, last: int) -> None:
         parts = self._dparts[self._collection.rows(self._run)]
         for n in range(first, last):
-            phase = self._phase
-            self._advance(n, n + 1, phase, self._dfields, self._dfields[:3], parts, self._dseries)
+            new = self._dfields[0][self._phase]
+            self._advance(n, n + 1, self._dfields, self._nothing, parts, self._dseries)
             self.advance(n, n + 1)
-            self._scatter(self.state[0], self._dfields[0][phase])
+            self._scatter(self.state, new)
 
-    def _scatter(self, u: Array, new: Array) -> None:
+    def _scatter(self, state: Sequence[Array], new: Array) -> None:
         """Add to ``new`` what a change of ``c²`` scatters of the field that a step began with."""
+        u, memory = state[0], state[2:4]
+        fluxes = self._dfields[3][0], self._dfields[4]
         g, cut = self._kernels.GHOST, self.padding.cut
         u, new, dc2 = cut(u), cut(new), cut(self._dc2)
         for axis, (half, node) in enumerate(zip(self._half, self._node)):
@@ -254,7 +262,7 @@ class AcousticPropagator(Propagator):
             lines = np.moveaxis(u, axis, 0)
             flux = np.zeros_like(lines)
             flux[1:-2] = w1 * (lines[2:-1] - lines[1:-2]) + w2 * (lines[3:] - lines[:-3])
-            flux[half.lines] += np.moveaxis(cut(self._fields[1 + axis][0]), axis, 0)
+            flux[half.lines] += np.moveaxis(cut(memory[axis]), axis, 0)
             change = np.moveaxis(dc2, axis, 0)
             flux[:-1] *= change[:-1] + change[1:]
             n = len(lines) - 2 * g
@@ -267,7 +275,7 @@ class AcousticPropagator(Propagator):
             inside = (node.lines >= g) & (node.lines < g + n)
             rows = node.lines[inside]
             more = node.a[inside, None] * divergence[rows][:, owned]
-            phi = np.moveaxis(self._dfields[3 + axis], axis, 0)
+            phi = np.moveaxis(fluxes[axis], axis, 0)
             phi[np.flatnonzero(inside)[:, None], np.arange(phi.shape[1])[owned]] += more
             target[rows, owned] += more
         if self._surface:
@@ -280,39 +288,25 @@ class AcousticPropagator(Propagator):
 
     def prepare_reverse(self, cotangents: Sequence[Array]) -> None:
         self._cotangents = self._collection.adjoint(np.ascontiguousarray(cotangents[0]))
-        self._gradient = self.padding.fields()
+        self._totals = tuple(self.padding.fields() for _ in range(2))
         self._wavelets_bar = np.zeros(np.shape(self._wavelets), self.dtype)
         self._initial_bar = [np.zeros(self.grid.patch_shape, self.dtype) for _ in self._initial]
         self._lam = self._new_fields()
 
     def begin_reverse(self, run: int) -> None:
-        self._run = run
-        self._back = 0
+        self._run, self._back = run, 0
+        self._taps_back = self._receivers.by_rows(run)
         for field in self._lam:
             field[...] = 0
         self._series_bar = np.zeros((len(self._sources.index[run]), self.steps), self.dtype)
 
     def reverse(self, last: int, first: int, kept: Any) -> None:
         run = self._run
-        lam, mu0, mu1, phi0, phi1 = self._lam
-        arguments = (
-            lam, mu0[0], mu1[0], phi0, phi1, *kept,
-        )  # fmt: skip
-        more = (
-            self._c2, self._gradient, *self._half, *self._node, self._numbers(), self._surface,
-            self._ends,
-            (self._receivers.nodes[run], self._receivers.weights[run],
-             self._cotangents[self._collection.rows(run)]),
-            (self._sources.nodes[run], self._sources.weights[run], self._series_bar),
-            self._strip, self._energy, self._rows, self.padding.columns,
-        )  # fmt: skip
-        if self.grid.size == 1:
-            self._kernels.reverse(first, last, self._back, *arguments, 0, *more)
-        else:
-            for n in range(last - 1, first - 1, -1):
-                step = last - 1 - n + self._back
-                self._halo.forward([self.padding.cut(lam[(step + 1) % 2])])
-                self._kernels.reverse(n, n + 1, step, *arguments, n - first, *more)
+        traces = self._cotangents[self._collection.rows(run)]
+        receivers = (*self._taps_back, traces)
+        sources = self._sources.nodes[run], self._sources.weights[run], self._series_bar
+        self._take(self._kernels.reverse, first, last, self._back, True, self._lam, kept,
+                   receivers, sources, (self._totals,))  # fmt: skip
         self._back = (self._back + last - first) % 2
 
     def finish_reverse(self, run: int) -> None:
@@ -327,8 +321,23 @@ class AcousticPropagator(Propagator):
             total += inner
 
     def gradients(self) -> tuple[Array | None, ...]:
-        square = self._gradient[self._inner] * self.dtype.type(-2 * self._dt**2)
+        square = sum(self._at_nodes(total, axis) for axis, total in enumerate(self._totals))
+        square *= self.dtype.type(-2 * self._dt**2)
         if self._surface:
             square[0] /= 2
         velocity = 2 * self._velocity * square
         return (velocity, self._wavelets_bar, *self._initial_bar)
+
+    def _at_nodes(self, total: Array, axis: int) -> Array:
+        """The transpose of adding neighbours' coefficients at the half points of an axis.
+
+        The first and last of the grid's nodes stand for the ghosts beyond them, too.
+        """
+        g, (low, high) = self._kernels.GHOST, self._ends[2 * axis : 2 * axis + 2]
+        lines = np.moveaxis(self.padding.cut(total), axis, 0)
+        whole = lines[g - 1 : -g - 1] + lines[g:-g]
+        if low:
+            whole[0] += lines[g - 1] + 2 * lines[g - 2]
+        if high:
+            whole[-1] += lines[-g - 1] + 2 * lines[-g]
+        return np.moveaxis(whole[:, self._inner[1 - axis]], 0, axis)
