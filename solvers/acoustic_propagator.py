@@ -109,7 +109,6 @@ class AcousticPropagator(Propagator):
         self._pairs = grid.dims[1] == 1 and (enough or not shared)
         self._nothing = self.new_kept(0)
         self._parts = self._collection.new_parts(steps, self.dtype)
-        self._tangent: list[Array] | None = None
 
     def _new_fields(self) -> list[Array]:
         """Return u, and ψ and φ of both axes, all zero; with two levels those with rows' ghosts."""
