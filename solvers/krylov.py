@@ -53,19 +53,25 @@ class KrylovSolver:
         PETSc options, without prefix.
     prefix : str, optional
         Options in PETSc's own database under this prefix come before ``options``.
+    warm : bool
+        Start from the last solution for right-hand sides of the same kind.
+    lag : float
+        Keep the preconditioner when the matrix changes, until a digit of accuracy takes so many
+        times the iterations that it took when the preconditioner was new. 1 never keeps it.
 
     Attributes
     ----------
     setups : int
-        How often a matrix was handed to the preconditioner.
+        How often a preconditioner was set up.
     solves : int
     last : Solved or None
         How the last solve went.
     """
 
     def __init__(
-        self, name: str, pattern: Pattern, options: Mapping[str, Any], prefix: str | None = None
-    ) -> None:
+        self, name: str, pattern: Pattern, options: Mapping[str, Any], prefix: str | None = None,
+        warm: bool = False, lag: float = 1.0,
+    ) -> None:  # fmt: skip
         self.name = name
         self.setups = self.solves = 0
         self.last: Solved | None = None
@@ -74,6 +80,10 @@ class KrylovSolver:
         self._prefix = prefix
         self._owned: Owned | None = None
         self._installed: Array | None = None
+        self._warm, self._lag = warm, lag
+        self._guesses: dict[str, Array] = {}
+        self._new, self._worn = True, False
+        self._pace = 0.0
 
     def install(self, values: Array) -> None:
         """Make these the matrix's values, unless they are already; collective.
@@ -91,10 +101,26 @@ class KrylovSolver:
             self._fill(values)
         self._installed = values.copy() if values.flags.writeable else values
         self._ksp.setOperators(self._matrix)
+        if self.setups == 0 or self._worn or self._lag <= 1 or self._pace == 0:
+            self._renew()
+        else:
+            self._ksp.getPC().setReusePreconditioner(True)
+
+    def _renew(self) -> None:
+        """Have the next solve set up the preconditioner for the present matrix."""
+        self._ksp.getPC().setReusePreconditioner(False)
+        self._new, self._worn = True, False
         self.setups += 1
 
-    def solve(self, b: Array) -> Array:
+    def solve(self, b: Array, kind: str = "direct") -> Array:
         """Return ``x`` with ``A x = b``, checked by its true residual; collective.
+
+        Parameters
+        ----------
+        b : numpy.ndarray of float64
+            This rank's rows.
+        kind : str
+            Right-hand sides of one kind are alike: of forward, or of adjoint solves.
 
         Raises
         ------
@@ -102,7 +128,8 @@ class KrylovSolver:
             On all ranks.
         """
         PETSc = petsc()
-        x = np.zeros(len(b))
+        guess = self._guesses.get(kind)
+        x = np.zeros(len(b)) if guess is None else guess.copy()
         self._rhs.placeArray(np.ascontiguousarray(b))
         self._solution.placeArray(x)
         fault: Any = None
@@ -110,8 +137,9 @@ class KrylovSolver:
             scale = self._rhs.norm()
             if scale == 0.0:
                 self.last = Solved("ZERO_RIGHT_HAND_SIDE", 0, 0.0)
+                x[...] = 0
                 return x
-            self.last = self._iterate(scale)
+            self.last = self._solved(scale, guess is not None)
         except PETSc.Error as error:
             fault = error
         finally:
@@ -122,6 +150,8 @@ class KrylovSolver:
             text = " ".join(str(fault).split())
             raise ConvergenceError(f"{self.name}: PETSc failed: {text}", "PETSC_ERROR") from fault
         self.solves += 1
+        if self._warm:
+            self._guesses[kind] = x.copy()
         return x
 
     def asymmetry(self) -> float:
@@ -143,9 +173,25 @@ class KrylovSolver:
         if self._owned is not None:
             self._owned.close()
         self._owned = self._installed = None
+        self._guesses.clear()
+        self._pace = 0.0
+
+    def _solved(self, scale: float, guessed: bool) -> Solved:
+        """Solve, once more with a new preconditioner where an old one does not do."""
+        self._ksp.setInitialGuessNonzero(guessed)
+        try:
+            return self._iterate(scale)
+        except ConvergenceError:
+            if self._new:
+                raise
+            self._renew()
+            self._solution.set(0.0)
+            self._ksp.setInitialGuessNonzero(False)
+            return self._iterate(scale)
 
     def _iterate(self, scale: float) -> Solved:
         self._ksp.solve(self._rhs, self._solution)
+        self._watch()
         code, iterations = self._ksp.getConvergedReason(), self._ksp.getIterationNumber()
         reason = _reason(code)
         self._matrix.mult(self._solution, self._work)
@@ -161,6 +207,19 @@ class KrylovSolver:
                 reason, iterations, residual,
             )  # fmt: skip
         return Solved(reason, iterations, residual)
+
+    def _watch(self) -> None:
+        """Note how many iterations a digit takes, and whether the preconditioner is worn."""
+        if self._lag <= 1:
+            return
+        norms = self._ksp.getConvergenceHistory()
+        if len(norms) < 2 or not 0 < norms[-1] < norms[0]:
+            return
+        pace = (len(norms) - 1) / np.log10(norms[0] / norms[-1])
+        if self._new:
+            self._pace, self._new = pace, False
+        else:
+            self._worn = self._worn or pace > self._lag * self._pace
 
     def _rounding(self) -> float:
         """Return a residual that rounding alone may leave: ``10 ε ‖A‖ ‖x‖``, within reason.
@@ -225,6 +284,8 @@ class KrylovSolver:
             for name in added:
                 database.delValue(name)
         self._rtol = float(self._ksp.getTolerances()[0])
+        if self._lag > 1:
+            self._ksp.setConvergenceHistory(reset=True)
 
     def _fill(self, values: Array) -> None:
         if self._pattern.comm.size == 1:  # PETSc works on this very array

@@ -52,6 +52,14 @@ class LinearSolve(Operator):
     prefix : str, optional
         Options of PETSc's own database (its command line) with this prefix come before all others.
     max_iterations : int
+    warm : bool
+        Start each solve from the solution of the last one, adjoint solves from that of the last
+        adjoint one: for inversions, in which a matrix and a right-hand side differ little from
+        those before. Solutions are as accurate as without, but depend on what was solved before,
+        so that a run that is resumed no longer repeats another bit for bit.
+    lag : float
+        Keep the preconditioner when the matrix changes, until a digit of accuracy takes more than
+        so many times the iterations that it took at first. By default 1, which never keeps it.
 
     Attributes
     ----------
@@ -118,6 +126,8 @@ class LinearSolve(Operator):
         options: Mapping[str, Any] | None = None,
         prefix: str | None = None,
         max_iterations: int = 1000,
+        warm: bool = False,
+        lag: float = 1.0,
     ) -> None:
         started_for(pattern.comm)
         with agreed(pattern.comm):
@@ -126,6 +136,8 @@ class LinearSolve(Operator):
                     f"{self.name}: pattern has shape {pattern.shape} and {pattern.local_shape} on "
                     "this rank, expected rows and columns to be distributed alike"
                 )
+            if not lag >= 1:
+                raise ValueError(f"{self.name}: lag is {lag}, expected 1 or more")
         self.pattern = pattern
         self.symmetric = symmetric
         self.rtol = rtol
@@ -138,11 +150,12 @@ class LinearSolve(Operator):
             **_BOOMERAMG,
             **(options or {}),
         }
-        self._direct = KrylovSolver(self.name, pattern, settings, prefix)
+        self._direct = KrylovSolver(self.name, pattern, settings, prefix, warm, lag)
         self._adjoint = self._direct
         self._transpose: Transpose | None = None
         self.settings = settings
         self._prefix = prefix
+        self._reuse = warm, lag
         self._latest = self._direct
         self._checked = False
 
@@ -163,7 +176,8 @@ class LinearSolve(Operator):
         (dvalues, db), (values, _), (x,) = tangents, inputs, outputs
         extended = self.pattern.exchange.fetch(x)
         self._direct.install(values)
-        return self._solve(self._direct, db - self.pattern.matrix(dvalues) @ extended)
+        b = db - self.pattern.matrix(dvalues) @ extended
+        return self._solve(self._direct, b, "tangent")
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
         (w,), (values, _), (x,) = cotangents, inputs, outputs
@@ -174,7 +188,7 @@ class LinearSolve(Operator):
             self._direct.install(values)
         else:
             self._install_transpose(values)
-        adjoint = self._solve(self._adjoint, w)
+        adjoint = self._solve(self._adjoint, w, "adjoint")
         return lambda: -self.pattern.outer(adjoint, extended), adjoint
 
     @property
@@ -209,16 +223,17 @@ class LinearSolve(Operator):
         if error is None:  # otherwise ranks may not be here together
             self.close()
 
-    def _solve(self, solver: KrylovSolver, b: Any) -> Any:
+    def _solve(self, solver: KrylovSolver, b: Any, kind: str = "direct") -> Any:
         self._latest = solver
-        return solver.solve(b)
+        return solver.solve(b, kind)
 
     def _install_transpose(self, values: Any) -> None:
         if self._transpose is None:
             self._transpose = Transpose(self.pattern)
             self._adjoint = KrylovSolver(
-                f"{self.name} (adjoint)", self._transpose.transposed, self.settings, self._prefix
-            )
+                f"{self.name} (adjoint)", self._transpose.transposed, self.settings, self._prefix,
+                *self._reuse,
+            )  # fmt: skip
         self._adjoint.install(self._transpose.forward(values))
 
     def _require_finite(self, argument: str, array: Any) -> None:

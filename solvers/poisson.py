@@ -45,6 +45,9 @@ class Poisson:
         PETSc options of the linear solve.
     prefix : str, optional
         Prefix of options in PETSc's own database.
+    warm : bool
+    lag : float
+        What solves take over from those before; see :class:`LinearSolve`.
 
     Attributes
     ----------
@@ -91,6 +94,8 @@ class Poisson:
         rtol: float = 1e-10,
         options: Mapping[str, Any] | None = None,
         prefix: str | None = None,
+        warm: bool = False,
+        lag: float = 1.0,
     ) -> None:
         self.grid = grid
         self.boundary = boundary
@@ -104,8 +109,9 @@ class Poisson:
         self.load = DirichletLoad(grid, self.spacing)
         settings = {**(_THREE_DIMENSIONS if grid.ndim == 3 else {}), **(options or {})}
         self.solve = LinearSolve(
-            self.matrix.pattern, symmetric=True, rtol=rtol, options=settings, prefix=prefix
-        )
+            self.matrix.pattern, symmetric=True, rtol=rtol, options=settings, prefix=prefix,
+            warm=warm, lag=lag,
+        )  # fmt: skip
 
     def __call__(self, kappa: Any, f: Any, boundary: Any = None) -> Any:
         """Solve, and record it on the active tape; collective.

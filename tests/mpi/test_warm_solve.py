@@ -1,0 +1,126 @@
+"""Solves that take over guesses and preconditioners from those before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adjoint import Tape
+from adjoint.comm import CartesianGrid
+from adjoint.solvers import LinearSolve, Poisson
+from adjoint.testing import check_vjp, dot_test
+
+Array = np.ndarray[Any, Any]
+N = 24
+everywhere = pytest.mark.parallel([1, 2, 3, 4])
+
+
+class Problem:
+    """Diffusion whose coefficient is changed, with solvers that start anew to compare with."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.grid = CartesianGrid((N, N - 3))
+        self.x, self.y = self.grid.coordinates(1.0, 1.0, width=1)
+        self.solver = Poisson(self.grid, 1 / N, rtol=1e-12, **settings)
+        self.cold = Poisson(self.grid, 1 / N, rtol=1e-12)
+        self.f = np.ones(self.grid.patch_shape)
+
+    def kappa(self, share: float) -> Array:
+        """Return 1 with so much of a coefficient that spans four decades."""
+        rough = 10 ** (2 * np.sin(self.x) * np.cos(2 * self.y))
+        return np.asarray((1 - share) + share * rough)
+
+    def compare(self, share: float, f: Any = None) -> int:
+        """Compare the solutions of both; return the iterations that the warm one took."""
+        f = self.f if f is None else f
+        kappa = self.kappa(share)
+        u, expected = self.solver(kappa, f), self.cold(kappa, f)
+        np.testing.assert_allclose(u, expected, rtol=0, atol=1e-9 * np.abs(self.f).max())
+        assert self.solver.solve.last is not None
+        return self.solver.solve.last.iterations
+
+    @property
+    def setups(self) -> int:
+        return self.solver.solve.setups
+
+
+@everywhere
+def test_a_solve_starts_from_the_last_solution() -> None:
+    problem = Problem(warm=True)
+    first = problem.compare(0.3)
+    assert first > 3
+    assert problem.compare(0.3) == 0
+    assert 0 < problem.compare(0.3, 1.0001 * problem.f) < first
+    assert problem.compare(0.3, 0 * problem.f) == 0
+    assert problem.compare(0.9) > 3
+
+
+@everywhere
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_adjoint_solves_start_from_the_last_adjoint(symmetric: bool) -> None:
+    problem = Problem()
+    values = problem.solver.matrix(problem.kappa(0.3))
+    b, bar = np.ravel(problem.f), np.sin(np.arange(problem.f.size))
+    found = []
+    with LinearSolve(
+        problem.solver.matrix.pattern, symmetric=symmetric, rtol=1e-12, warm=True
+    ) as solve:
+        for _ in range(2):
+            with Tape() as tape:
+                watched = tape.watch(b)
+                x = solve(values, watched)
+            assert solve.last is not None
+            forward = solve.last.iterations
+            (gradient,) = tape.vjp([x], [bar], [watched])
+            found.append((forward, solve.last.iterations, gradient))
+    assert min(found[0][:2]) > 3
+    assert found[1][:2] == (0, 0)
+    np.testing.assert_allclose(found[0][2], found[1][2], rtol=0, atol=1e-12)
+
+
+@everywhere
+def test_derivatives() -> None:
+    problem = Problem(warm=True, lag=2.0)
+    f = problem.f * (1 + np.sin(np.arange(problem.f.size)).reshape(problem.f.shape))
+    values, b = problem.solver.matrix(problem.kappa(0.5)), f.ravel()
+    dot_test(problem.solver.solve, values, b, rtol=1e-9)
+    check_vjp(problem.solver.solve, values, b)
+
+
+@everywhere
+def test_a_preconditioner_is_kept_until_it_is_worn() -> None:
+    problem = Problem(lag=2.0)
+    for step in range(4):
+        problem.compare(0.001 * step)
+    assert problem.setups == 1
+    kept = problem.compare(0.03)
+    assert kept > 1.5 * problem.cold.solve.last.iterations
+    assert problem.setups == 1
+    assert problem.compare(0.031) == problem.cold.solve.last.iterations
+    assert problem.setups == 2  # the solve before took too many iterations
+    assert problem.cold.solve.setups == 6
+
+
+@everywhere
+def test_by_default_each_matrix_has_its_own_preconditioner() -> None:
+    problem = Problem()
+    for step in range(3):
+        problem.compare(0.1 * step)
+    assert problem.setups == 3
+
+
+@everywhere
+def test_where_an_old_preconditioner_does_not_do_a_new_one_is_made() -> None:
+    problem = Problem(warm=True, lag=1e9, options={"ksp_max_it": 25})
+    problem.compare(0.0)
+    problem.compare(1.0)
+    assert problem.setups == 2
+
+
+@everywhere
+@pytest.mark.parametrize("lag", [0.5, float("nan")])
+def test_a_lag_below_one_is_refused(lag: float) -> None:
+    with pytest.raises(ValueError, match=f"LinearSolve: lag is {lag}, expected 1 or more"):
+        Problem(lag=lag)
