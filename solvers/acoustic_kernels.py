@@ -292,8 +292,6 @@ def _absorb_along(
 def _images(u: Any, now: int) -> None:
     """Continue ``u`` oddly above a free surface, on which it is zero."""
     top = now + GHOST
-    for j in range(u.shape[1]):
-        u[top, j] = 0
     for k in range(1, GHOST + 1):
         for j in range(u.shape[1]):
             u[top - k, j] = -u[top + k, j]

@@ -59,8 +59,12 @@ LEFT_OUT = {
 }  # fmt: skip
 #: Functions of (communicator, array, …) rather than of an array.
 OF_COMMUNICATOR = {"allreduce", "bcast", "reduce"}
-#: Statements that only refuse bad input or free memory; nothing that is computed depends on them.
-CHECKS = ("require", "_require", "check", "_check", "same_on_all", "agree", "_warn", "finalize")
+#: Statements that only refuse bad input, free memory, or tell compiler and cache what is to come;
+#: nothing that is computed depends on them.
+CHECKS = (
+    "require", "_require", "check", "_check", "same_on_all", "agree", "_warn", "finalize",
+    "disjoint", "prefetch",
+)  # fmt: skip
 SYMMETRIC = {
     "isinstance", "min", "max", "minimum", "maximum", "hasattr", "getattr", "add", "print", "equal",
     "multiply", "hypot",

@@ -31,11 +31,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def wave_of(
     steps: int = STEPS, shape: tuple[int, int] = SHAPE, **settings: Any
 ) -> tuple[AcousticWave, tuple[Any, ...]]:
-    wave = AcousticWave(
-        CartesianGrid(shape, MPI.COMM_SELF), SPACING, DT, steps,
-        sources=[[[43.0, 51.5]], [[40.0, 60.0]]], receivers=[[41.0, 55.0], [50.0, 60.0]],
-        **{"pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH, **settings},
-    )  # fmt: skip
+    usual = {
+        "sources": [[[43.0, 51.5]], [[40.0, 60.0]]], "receivers": [[41.0, 55.0], [50.0, 60.0]],
+        "pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH,
+    }  # fmt: skip
+    grid = CartesianGrid(shape, MPI.COMM_SELF)
+    wave = AcousticWave(grid, SPACING, DT, steps, **{**usual, **settings})
     random = np.random.default_rng(3)
     velocity = 2000 + 800 * random.random(shape)
     wavelets = 1e3 * random.standard_normal((2, 1, steps))
@@ -114,7 +115,11 @@ def test_derivatives(name: str) -> None:
 
 def outcome(threads: int, pairs: bool, **settings: Any) -> list[Any]:
     """Traces and gradients, with rows shared among threads, and steps taken one by one or not."""
-    wave, inputs = wave_of(steps=5, shape=(53, 9), **settings)
+    depths = SPACING[0] * np.arange(4, 49)  # so that a fault in any row is seen
+    points = np.stack([depths, np.full_like(depths, 49.0)], axis=1)
+    wave, inputs = wave_of(
+        steps=5, shape=(53, 9), sources=points[20:31:10, None], receivers=points, **settings
+    )
     loop = wave.propagator
     loop._work = loop.padding.lines(threads + 1, acoustic_kernels.ROWS)
     loop._pairs = pairs
