@@ -4,6 +4,7 @@ Every operator stands beside its two hand-written derivatives; communication is 
 """
 
 from . import ops, optimize
+from .jacobian import Jacobian
 from .operator import Operator
 from .tape import Tape
 from .variable import Spec, Variable
@@ -11,4 +12,14 @@ from .world import agreed, communicator
 
 __version__ = "0.1.0"
 
-__all__ = ["Operator", "Spec", "Tape", "Variable", "agreed", "communicator", "ops", "optimize"]
+__all__ = [
+    "Jacobian",
+    "Operator",
+    "Spec",
+    "Tape",
+    "Variable",
+    "agreed",
+    "communicator",
+    "ops",
+    "optimize",
+]

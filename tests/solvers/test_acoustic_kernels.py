@@ -22,7 +22,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the s
 SHAPE, SPACING, STEPS = (9, 10), (10.0, 12.0), 4
 SETTINGS: dict[str, dict[str, Any]] = {
     "layers on all sides": {},
-    "free surface": {"free_surface": True, "pml_sides": ("bottom", "right")},
+    "free surface": {
+        "free_surface": True,
+        "pml_sides": ("bottom", "right"),
+        # Interpolated from nodes on the surface, too.
+        "sources": [[[3.0, 51.5]], [[14.0, 60.0]]],
+        "receivers": [[6.0, 55.0], [50.0, 60.0]],
+    },
     "two layers, second order": {"pml_sides": ("top", "left"), "order": 2},
     "no layers": {"pml_sides": ()},
 }
@@ -117,9 +123,8 @@ def outcome(threads: int, pairs: bool, **settings: Any) -> list[Any]:
     """Traces and gradients, with rows shared among threads, and steps taken one by one or not."""
     depths = SPACING[0] * np.arange(4, 49)  # so that a fault in any row is seen
     points = np.stack([depths, np.full_like(depths, 49.0)], axis=1)
-    wave, inputs = wave_of(
-        steps=5, shape=(53, 9), sources=points[20:31:10, None], receivers=points, **settings
-    )
+    everywhere = {"sources": points[20:31:10, None], "receivers": points}
+    wave, inputs = wave_of(steps=5, shape=(53, 9), **{**settings, **everywhere})
     loop = wave.propagator
     loop._work = loop.padding.lines(threads + 1, acoustic_kernels.ROWS)
     loop._pairs = pairs
