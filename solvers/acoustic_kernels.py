@@ -35,9 +35,10 @@ GHOST = 3
 #: Rows between a step and the next in a sweep: what a step of two rows reaches, and even.
 LAG = 4
 
-#: Rows on either side of a border that the second step of a sweep leaves: no fewer than ghosts, and
-#: even.
-GAP = 4
+#: Rows on either side of a border that the second step of a sweep leaves: even, and so many that
+#: what layers remember of the rows that it reaches, three further on, is none of what the first
+#: step reaches beyond the border, which may come to it later.
+GAP = 6
 
 #: Rows of a share that leave the second step of a sweep enough between two borders.
 SHARE = 4 * GAP
@@ -52,7 +53,14 @@ RING = 5
 ROWS = 4 * RING + 3
 
 #: Of what a step is made of: inlined, for the arrays' descriptions are long lists of arguments.
-_PART: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
+#: They count no references, for threads would write to the counts in turns in each row; so they can
+#: make no arrays.
+_PART: dict[str, Any] = {
+    "fastmath": {"contract"}, "error_model": "numpy", "forceinline": True, "_nrt": False,
+}  # fmt: skip
+
+#: Of what is called once a step, and may make arrays.
+_STEP: dict[str, Any] = {**_PART, "_nrt": True}
 
 #: Of what is part of a loop's expressions: inlined before anything is compiled, see ``disjoint``.
 _TERM: dict[str, Any] = {"error_model": "numpy", "inline": "always"}
@@ -93,7 +101,7 @@ def _sum_along(c2: Any, i: int, j: int) -> Any:
     return get(c2, i, j) + get(c2, i, j + _1)
 
 
-@njit(**_PART)
+@njit(**_STEP)
 def _flat(levels: Any) -> Any:
     """All levels of an array as one array of rows."""
     return levels.reshape(levels.shape[0] * levels.shape[1], levels.shape[2])
@@ -297,7 +305,7 @@ def _images(u: Any, now: int) -> None:
             u[top - k, j] = -u[top + k, j]
 
 
-@njit(**_PART)
+@njit(**_STEP)
 def _record(u: Any, nodes: Any, weights: Any, traces: Any, n: int) -> None:
     """``traces[:, n] = `` the values of ``u`` at points."""
     flat = u.reshape(-1)
@@ -319,6 +327,15 @@ def _finish(
     if surface and i == GHOST:
         for j in range(u.shape[1]):
             u[new + i, j] = 0
+
+
+@njit(**_PART)
+def _keep_columns(kept: Any, at: int, psi: Any, i: int) -> None:
+    """Keep what the layers' columns of a row remember."""
+    disjoint()
+    t, i = unsigned(at), unsigned(i)
+    for s in range(unsigned(psi.shape[1])):
+        put(kept, t, s, get(psi, i, s), 1)
 
 
 @njit(**_PART)
@@ -357,7 +374,8 @@ def advance(
     s_starts, s_columns, s_weights, s_points, wavelets = sources
     threads, keep = work.shape[0] - 1, kept_u.shape[0] > 0
     height, width = u.shape[1] - 2 * GHOST, columns - 2 * GHOST
-    field, memory0, levels, levels0 = _flat(u), _flat(psi0), _flat(kept_u), _flat(kept_psi0)
+    field, memory0, levels = _flat(u), _flat(psi0), _flat(kept_u)
+    levels0, levels1 = _flat(kept_psi0), _flat(kept_psi1)
     n = first
     while n < last:
         stages = 2 if pairs and n + 1 < last else 1
@@ -371,8 +389,9 @@ def advance(
                 ring, along = work[t, : 2 * RING], work[t, 2 * RING : 2 * RING + 2]
                 early = _rows(fill, 0, t, threads, height, neighbours)
                 late = _rows(fill, 1, t, threads, height, neighbours)
-                stop = late[1] + LAG if stages == 2 else early[1]
-                for position in range(early[0], stop, 2):
+                first_row = late[0] + LAG if fill else early[0]
+                stop = max(early[1], late[1] + LAG) if stages == 2 else early[1]
+                for position in range(first_row, stop, 2):
                     for stage in range(fill, stages):
                         i = position - stage * LAG
                         start, end = late if stage else early
@@ -397,7 +416,8 @@ def advance(
                                 _absorb_fluxes(psi1, along, r, field, now, c2, i + r, half1,
                                                w11, w12)  # fmt: skip
                                 if keep:
-                                    kept_psi1[level + stage, i + r, :] = psi1[i + r, :]
+                                    at = (level + stage) * u.shape[1] + i + r
+                                    _keep_columns(levels1, at, psi1, i + r)
                         if pair:
                             _leap_pair(field, now, new, c2, ring, stage, along, i, width,
                                        w01, w02, v01, v02, v11, v12)  # fmt: skip
@@ -626,8 +646,9 @@ def reverse(
                 along, line = work[t, 4 * RING : 4 * RING + 2], work[t, 4 * RING + 2 :]
                 early = _rows(fill, 0, t, threads, height, neighbours)
                 late = _rows(fill, 1, t, threads, height, neighbours)
-                stop = late[1] + LAG if stages == 2 else early[1]
-                for position in range(early[0], stop, 2):
+                first_row = late[0] + LAG if fill else early[0]
+                stop = max(early[1], late[1] + LAG) if stages == 2 else early[1]
+                for position in range(first_row, stop, 2):
                     for stage in range(fill, stages):
                         i = position - stage * LAG
                         start, end = late if stage else early

@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -14,12 +18,14 @@ from mpi4py import MPI
 from adjoint import Tape
 from adjoint.comm import CartesianGrid
 from adjoint.solvers import AcousticWave, acoustic_kernels
+from adjoint.solvers.unsigned import interpreted
 from adjoint.testing import check_jvp, check_vjp, dot_test
+from tests.jobs import ROOT
 from tests.plain_layers import DT, FREQUENCY, SPEED, WIDTH, damping
 
 pytestmark = pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest")
 
-SHAPE, SPACING, STEPS = (9, 10), (10.0, 12.0), 4
+SHAPE, SPACING, STEPS = (9, 10), (10.0, 12.0), 5
 SETTINGS: dict[str, dict[str, Any]] = {
     "layers on all sides": {},
     "free surface": {
@@ -119,15 +125,37 @@ def test_derivatives(name: str) -> None:
     check_vjp(wave, *inputs)
 
 
+TALL = (75, 9)
+SHARED: dict[str, dict[str, Any]] = {
+    **SETTINGS, "layers across borders": {"pml_sides": ("top", "bottom"), "pml_width": 30},
+}  # fmt: skip
+
+
 def outcome(threads: int, pairs: bool, **settings: Any) -> list[Any]:
     """Traces and gradients, with rows shared among threads, and steps taken one by one or not."""
-    depths = SPACING[0] * np.arange(4, 49)  # so that a fault in any row is seen
+    width = settings.get("pml_width", 4)
+    depths = SPACING[0] * np.arange(width, TALL[0] - width)  # so that a fault in any row is seen
     points = np.stack([depths, np.full_like(depths, 49.0)], axis=1)
-    everywhere = {"sources": points[20:31:10, None], "receivers": points}
-    wave, inputs = wave_of(steps=5, shape=(53, 9), **{**settings, **everywhere})
+    everywhere = {"sources": points[[3, -3], None], "receivers": points}
+    wave, inputs = wave_of(shape=TALL, **{**settings, **everywhere})
+    share(wave, threads)
+    wave.propagator._pairs = pairs
+    return values_of(wave, inputs)
+
+
+def same(found: list[Any], expected: list[Any]) -> None:
+    """Compare arrays whose sums are the same but for rounding."""
+    for mine, other in zip(found, expected):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=1e-13 * np.abs(other).max())
+
+
+def share(wave: AcousticWave, threads: int) -> None:
     loop = wave.propagator
     loop._work = loop.padding.lines(threads + 1, acoustic_kernels.ROWS)
-    loop._pairs = pairs
+
+
+def values_of(wave: AcousticWave, inputs: Any) -> list[Any]:
+    """Traces, and their gradient with respect to all inputs."""
     with Tape() as tape:
         watched = [tape.watch(value) for value in inputs]
         traces = wave(*watched)
@@ -135,14 +163,59 @@ def outcome(threads: int, pairs: bool, **settings: Any) -> list[Any]:
     return [traces.value, *tape.vjp([traces], [bar], watched)]
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_how_rows_and_steps_are_shared_out_does_not_matter(name: str) -> None:
-    """Bit for bit: every row of every step is computed by the same sums."""
-    expected = outcome(1, False, **SETTINGS[name])
+@pytest.mark.parametrize("name", SHARED)
+def test_how_rows_and_steps_are_shared_out_does_not_matter(name: str, monkeypatch: Any) -> None:
+    expected = outcome(1, False, **SHARED[name])
     assert all(np.abs(value).max() > 0 for value in expected)
     for threads, pairs in ((1, True), (2, False), (2, True), (3, True)):
-        for mine, other in zip(outcome(threads, pairs, **SETTINGS[name]), expected):
-            np.testing.assert_array_equal(mine, other)
+        same(outcome(threads, pairs, **SHARED[name]), expected)
+    if interpreted:  # the last share first
+        monkeypatch.setattr(acoustic_kernels, "prange", lambda count: reversed(range(count)))
+        same(outcome(3, True, **SHARED[name]), expected)
+
+
+@pytest.mark.skipif(interpreted, reason="this is the run with interpreted kernels")
+def test_shares_may_be_taken_in_any_order() -> None:
+    """Only where loops are interpreted can a test say in which order."""
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "shared"],
+        cwd=ROOT, env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout
+    assert f"{len(SHARED)} passed" in found.stdout
+
+
+def test_steps_are_taken_one_by_one_where_shares_are_short(monkeypatch: Any) -> None:
+    expected = values_of(*wave_of())
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 3)
+    wave, inputs = wave_of()
+    assert not wave.propagator._pairs
+    same(values_of(wave, inputs), expected)
+    assert wave_of(shape=TALL)[0].propagator._pairs
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_blocks_of_steps_keep_what_the_whole_run_keeps(name: str) -> None:
+    wave, inputs = wave_of(steps=7, **SETTINGS[name])
+    loop = wave.propagator
+    velocity, wavelets, initial, previous = inputs
+    bar = np.random.default_rng(0).standard_normal((2, 2, 7))
+    found = []
+    for ends in ([0, 7], [0, 3, 4, 7]):
+        loop.prepare(velocity, wavelets, initial, previous)
+        loop.prepare_reverse([bar])
+        loop.begin(1)
+        blocks = list(zip(ends, ends[1:]))
+        kept = [loop.new_kept(last - first) for first, last in blocks]
+        for (first, last), levels in zip(blocks, kept):
+            loop.advance(first, last, levels)
+        loop.begin_reverse(1)
+        for (first, last), levels in reversed(list(zip(blocks, kept))):
+            loop.reverse(last, first, levels)
+        loop.finish_reverse(1)
+        found.append([*loop.results(), *loop.gradients()])
+    assert all(np.abs(value).max() > 0 for value in found[0])
+    same(found[1], found[0])
 
 
 @pytest.mark.parametrize(("order", "limit"), [(2, 1.0), (4, 6 / 7)])
