@@ -33,7 +33,10 @@ GHOST = 2
 LAG = 2
 
 #: Of what a step is made of: inlined, for the arrays' descriptions are long lists of arguments.
-_PART: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
+#: Without reference counts, which threads would write to in turns in every row; so no arrays are made.
+_PART: dict[str, Any] = {
+    "fastmath": {"contract"}, "error_model": "numpy", "forceinline": True, "_nrt": False,
+}  # fmt: skip
 
 #: Of what is called from outside.
 _ENTRY: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "cache": True}
@@ -223,15 +226,15 @@ def _moment_row(s: Any, points: Any, field: int, row: int, n: int) -> None:
 
 @njit(**_PART)
 def _reflect(half: Any, whole: Any, row: int, sign: int) -> None:
-    """Continue two fields above a free surface by the images of a row.
+    """Continue two fields above a free surface by the images of one of its first rows.
 
     The surface is the first row of ``whole``; rows of ``half`` lie half a cell below.
     """
     image = 2 * GHOST - 1 - row
-    if image >= 0:
-        half[image, :] = sign * half[row, :]
-        if image + 1 < GHOST:
-            whole[image + 1, :] = sign * whole[row, :]
+    for j in range(half.shape[1]):
+        half[image, j] = sign * half[row, j]
+        if image < GHOST - 1:
+            whole[image + 1, j] = sign * whole[row, j]
 
 
 # Forwards
@@ -254,7 +257,7 @@ def _velocities(
         _absorb_columns(v[1], b[1], p[3], s[1], row, 0, half1, w11, w12)
     _force_row(v[0], b[0], sources, 0, row, n)
     _force_row(v[1], b[1], sources, 1, row, n)
-    if surface:
+    if surface and row < 2 * GHOST:
         _reflect(v[0], v[1], row, 1)
     _record_row(v[0], receivers, 0, row, n)
     _record_row(v[1], receivers, 1, row, n)
@@ -277,7 +280,7 @@ def _stresses(
         _absorb_columns(s[2], c[2], q[1], v[0], row, 0, half1, w11, w12)
     for x in range(3):
         _moment_row(s[x], sources, 2 + x, row, n)
-    if surface:
+    if surface and row < 2 * GHOST:
         _free(s, row)
     for x in range(3):
         _record_row(s[x], receivers, 2 + x, row, n)
@@ -287,7 +290,8 @@ def _stresses(
 def _free(s: Any, row: int) -> None:
     """Hold a row of stresses to a free surface, and continue them above it."""
     if row == GHOST:
-        s[0][row, :] = 0
+        for j in range(s[0].shape[1]):
+            s[0][row, j] = 0
     _reflect(s[2], s[0], row, -1)
 
 
@@ -326,6 +330,25 @@ def _positions(rows: Any, stages: int) -> Any:
     return range(start, stop)
 
 
+@njit(**_PART)
+def _part(
+    n: int, begin: int, phases: Any, x: int, t: int, stages: int, v: Any, s: Any, b: Any, c: Any,
+    p: Any, q: Any, geometry: Any, sources: Any, receivers: Any, kept: Any,
+) -> None:  # fmt: skip
+    """Take a part of a phase of :func:`advance`."""
+    rows = phases[x, t]
+    for r in _positions(rows, stages):
+        for k in range(0, stages, 2):
+            row, m = r - LAG * k, n + k // 2
+            if rows[k, 0] <= row < rows[k, 1]:
+                _velocities(m, row, v, s, b, p, geometry, sources, receivers)
+            row -= LAG
+            if rows[k + 1, 0] <= row < rows[k + 1, 1]:
+                _stresses(m, row, s, v, c, q, geometry, sources, receivers)
+                if len(kept[0]):
+                    _keep(kept, m - begin, row, v, q, geometry)
+
+
 @njit(parallel=True, **_ENTRY)
 def advance(
     first: int, last: int, begin: int, phases: Any, v: Any, s: Any, b: Any, c: Any, p: Any, q: Any,
@@ -342,17 +365,8 @@ def advance(
         for x in range(phases.shape[0]):
             for t in prange(phases.shape[1]):
                 geometry = (half0, half1, node0, node1, w, surface)
-                rows = phases[x, t]
-                for r in _positions(rows, stages):
-                    for k in range(0, stages, 2):
-                        row, m = r - LAG * k, n + k // 2
-                        if rows[k, 0] <= row < rows[k, 1]:
-                            _velocities(m, row, v, s, b, p, geometry, sources, receivers)
-                        row -= LAG
-                        if rows[k + 1, 0] <= row < rows[k + 1, 1]:
-                            _stresses(m, row, s, v, c, q, geometry, sources, receivers)
-                            if len(kept[0]):
-                                _keep(kept, m - begin, row, v, q, geometry)
+                _part(n, begin, phases, x, t, stages, v, s, b, c, p, q, geometry, sources,
+                      receivers, kept)  # fmt: skip
         for m in range(n, n + stages // 2):
             _collect(receivers, m)
 
@@ -629,7 +643,7 @@ def _begin_row(
         _receive_normal_row(s[0], s[1], c[0], c[1], receivers, 2, row, n)
         _receive_normal_row(s[1], s[0], c[0], c[1], receivers, 3, row, n)
         _force_row(s[2], c[2], receivers, 4, row, n)
-        if surface:
+        if surface and row < 2 * GHOST:
             _free(s, row)
         _record_normal_row(s[0], s[1], c[0], c[1], sources, 2, row, n)
         _record_normal_row(s[1], s[0], c[0], c[1], sources, 3, row, n)
@@ -668,7 +682,7 @@ def _adjoint_velocities(
                                              node1, w11, w12)  # fmt: skip
         _receive_velocity_row(v[0], b[0], kept[0], m, g[3], receivers, 0, row, n)
         _receive_velocity_row(v[1], b[1], kept[1], m, g[4], receivers, 1, row, n)
-        if surface:
+        if surface and row < 2 * GHOST:
             _reflect(v[0], v[1], row, 1)
         _record_row(v[0], sources, 0, row, n)
         _record_row(v[1], sources, 1, row, n)
@@ -697,6 +711,28 @@ def _adjoint_stresses(
         _absorb_columns_adjoint(s[2], c[2], lines, line + 1, row, 0, node1, w11, w12)
 
 
+@njit(**_PART)
+def _part_back(
+    top: int, begin: int, phases: Any, x: int, t: int, stages: int, v: Any, s: Any, b: Any, c: Any,
+    kept: Any, g: Any, p: Any, q: Any, z: Any, geometry: Any, receivers: Any, sources: Any,
+    lines: Any,
+) -> None:  # fmt: skip
+    """Take a part of a phase of :func:`reverse`."""
+    rows, line, height = phases[x, t], 2 * t, s[0].shape[0]
+    for r in _positions(rows, stages):
+        for k in range(0, stages, 2):
+            row, n = r - LAG * k, top - k // 2
+            if rows[k, 0] <= row < rows[k, 1]:
+                if k > 0 and GHOST <= row < height - GHOST:
+                    _adjoint_stresses(row, s, v, c, p, z, geometry, lines, line)
+                if n >= begin:
+                    _begin_row(n, row, s, c, q, z, geometry, receivers, sources)
+            row -= LAG
+            if k + 1 < stages and rows[k + 1, 0] <= row < rows[k + 1, 1]:
+                _adjoint_velocities(n, row, v, s, b, kept, n - begin, g, p, q, z, geometry, lines,
+                                    line, receivers, sources)  # fmt: skip
+
+
 @njit(parallel=True, **_ENTRY)
 def reverse(
     last: int, first: int, begin: int, phases: Any, v: Any, s: Any, b: Any, c: Any, kept: Any,
@@ -716,20 +752,7 @@ def reverse(
         for x in range(0 if top == last - 1 else 1, phases.shape[0]):
             for t in prange(phases.shape[1]):
                 geometry = (half0, half1, node0, node1, w, surface)
-                rows = phases[x, t]
-                for r in _positions(rows, stages):
-                    for k in range(0, stages, 2):
-                        row, n = r - LAG * k, top - k // 2
-                        if rows[k, 0] <= row < rows[k, 1]:
-                            if k > 0 and GHOST <= row < s[0].shape[0] - GHOST:
-                                _adjoint_stresses(row, s, v, c, p, z, geometry, lines, 2 * t)
-                            if n >= begin:
-                                _begin_row(n, row, s, c, q, z, geometry, receivers, sources)
-                        row -= LAG
-                        if k + 1 < stages and rows[k + 1, 0] <= row < rows[k + 1, 1]:
-                            _adjoint_velocities(
-                                n, row, v, s, b, kept, n - begin, g, p, q, z, geometry, lines,
-                                2 * t, receivers, sources,
-                            )  # fmt: skip
+                _part_back(top, begin, phases, x, t, stages, v, s, b, c, kept, g, p, q, z, geometry,
+                           receivers, sources, lines)  # fmt: skip
         for n in range(top - stages // 2 + 1, top + 1):
             _collect(sources, n)
