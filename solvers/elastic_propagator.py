@@ -92,12 +92,22 @@ class ElasticPropagator(Propagator):
         self._scales = np.array([1 / area, 1 / area, *(-dt / area,) * 3]).astype(self.dtype)
         top = grid.start[0] == 0
         self._surface = bool(surface and top)
-        ends = list(zip(grid.start, grid.stop))
-        half = [layer.halves(a, b, ghost, 1, self.dtype) for layer, (a, b) in zip(layers, ends)]
-        node = [layer.nodes(a, b, ghost, self.dtype) for layer, (a, b) in zip(layers, ends)]
+        # Along rows, layers are taken with the columns that their differences reach, in vectors.
+        vector = self.padding.vector
+        pairs = [
+            layer.both(*ends, ghost, self.dtype, reach, multiple)
+            for layer, ends, reach, multiple in zip(
+                layers, zip(grid.start, grid.stop), (0, ghost), (1, vector)
+            )
+        ]
+        node, half = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        columns = grid.patch_shape[1]
+        width = -(-columns // vector) * vector
+        if width + 2 * ghost > self.padding.pitch:
+            width = columns
         real = self.dtype.type
         weights = tuple(real(c / h) for h in spacing for c in (_NEAR, _FAR))
-        self._geometry = (*half, *node, weights, self._surface)
+        self._geometry = (*half, *node, weights, self._surface, width)
         self._half, self._node, self._weights = half, node, weights
         self._outside = (
             top and not surface, grid.stop[0] == grid.shape[0],

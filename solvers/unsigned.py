@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numba import config
 
-_interpreted: bool = getattr(config, "DISABLE_JIT")  # noqa: B009 - set when numba is imported
+#: Whether compiled functions are run as Python.
+interpreted: bool = getattr(config, "DISABLE_JIT")  # noqa: B009 - set when numba is imported
 
-unsigned: Any = int if _interpreted else np.uint64
+unsigned: Any = int if interpreted else np.uint64
