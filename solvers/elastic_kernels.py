@@ -595,22 +595,34 @@ def _layer_columns_gradients(
 
 @njit(**_PART)
 def _adjoint_velocity_row(
-    v: Any, s: Any, b: Any, kept: Any, m: int, g: Any, row: int, width: int, w: Any
+    v: Any, s: Any, b: Any, u: Any, m: int, g: Any, row: int, width: int, w: Any
 ) -> None:
-    """``_velocity_row``, and forward velocities times what it changes: of the densities."""
+    """A row of ``v₀`` as in ``_velocity_row``, and of ``u₀`` times its change: of a density."""
     disjoint()
     w01, w02, w11, w12 = w
-    v0, v1, s00, s11, s01, b0, b1 = v[0], v[1], s[0], s[1], s[2], b[0], b[1]
-    u0, u1, g4, g5 = kept[0], kept[1], g[3], g[4]
+    v0, s00, s01, b0, u0, g4 = v[0], s[0], s[2], b[0], u[0], g[3]
     i, m = unsigned(row), unsigned(m)
     for j in _owned(width):
-        d0 = _down(s00, i, j, w01, w02) + _along(s01, i, j - _1, w11, w12)
-        d1 = _down(s01, i - _1, j, w01, w02) + _along(s11, i, j, w11, w12)
-        one, two = get(b0, i, j) * d0, get(b1, i, j) * d1
-        put(v0, i, j, take(v0, i, j, 1) + one, 1)
-        put(v1, i, j, take(v1, i, j, 2) + two, 2)
-        put(g4, i, j, take(g4, i, j, 3) + get(u0, m, j) * one, 3)
-        put(g5, i, j, take(g5, i, j, 4) + get(u1, m, j) * two, 4)
+        d = _down(s00, i, j, w01, w02) + _along(s01, i, j - _1, w11, w12)
+        change = get(b0, i, j) * d
+        put(v0, i, j, take(v0, i, j, 1) + change, 1)
+        put(g4, i, j, take(g4, i, j, 2) + get(u0, m, j) * change, 2)
+
+
+@njit(**_PART)
+def _adjoint_velocity_across_row(
+    v: Any, s: Any, b: Any, u: Any, m: int, g: Any, row: int, width: int, w: Any
+) -> None:
+    """The same of ``v₁``: both in one loop take more rows than a processor keeps track of."""
+    disjoint()
+    w01, w02, w11, w12 = w
+    v1, s11, s01, b1, u1, g5 = v[1], s[1], s[2], b[1], u[1], g[4]
+    i, m = unsigned(row), unsigned(m)
+    for j in _owned(width):
+        d = _down(s01, i - _1, j, w01, w02) + _along(s11, i, j, w11, w12)
+        change = get(b1, i, j) * d
+        put(v1, i, j, take(v1, i, j, 1) + change, 1)
+        put(g5, i, j, take(g5, i, j, 2) + get(u1, m, j) * change, 2)
 
 
 # In reverse: sources and receivers
@@ -714,6 +726,7 @@ def _adjoint_velocities(
             line_kept = level * len(node0.lines) + node0.slot[row]
             _layer_gradients(g, s, kept, line_kept, row, width)
         _adjoint_velocity_row(v, s, b, kept, m, g, row, width, w)
+        _adjoint_velocity_across_row(v, s, b, kept, m, g, row, width, w)
         if _near(node0.slot, row):
             _absorb_momentum_adjoint(v, b, kept, m, g, z, row, node0.slot, width, w01, w02)
         for side in range(2 if len(half1.lines) else 0):
