@@ -327,9 +327,18 @@ def _keep(kept: Any, level: int, row: int, v: Any, q: Any, geometry: Any) -> Non
     if slot >= 0:
         _keep_row(kept[2], level * lines + slot, q[0], slot)
         _keep_row(kept[4], level * lines + slot, q[2], slot)
-    for x in range(len(half1.lines)):
-        kept[3][level * rows + row, x] = q[1][row, x]
-        kept[5][level * rows + row, x] = q[3][row, x]
+    if len(half1.lines):
+        _keep_columns(kept, level * rows + row, q, row)
+
+
+@njit(**_PART)
+def _keep_columns(kept: Any, k: int, q: Any, row: int) -> None:
+    disjoint()
+    kept01, kept11, q01, q11 = kept[3], kept[5], q[1], q[3]
+    i, k = unsigned(row), unsigned(k)
+    for x in range(unsigned(q01.shape[1])):
+        put(kept01, k, x, get(q01, i, x), 1)
+        put(kept11, k, x, get(q11, i, x), 2)
 
 
 @njit(**_PART)
