@@ -318,8 +318,8 @@ def _free(s: Any, row: int) -> None:
 @njit(**_PART)
 def _keep(kept: Any, level: int, row: int, v: Any, q: Any, geometry: Any) -> None:
     """Keep a row of velocities, those beyond the ends with the last ones, and layers' memory."""
-    half0, half1 = geometry[0], geometry[1]
-    rows, slot, lines = v[0].shape[0], half0.slot[row], len(half0.lines)
+    half0, rows = geometry[0], v[0].shape[0]
+    slot, lines = half0.slot[row], len(half0.lines)
     first, stop = row if row > GHOST else 0, row + 1 if row + 1 < rows - GHOST else rows
     for i in range(first, stop):
         _keep_row(kept[0], level * rows + i, v[0], i)
@@ -327,18 +327,9 @@ def _keep(kept: Any, level: int, row: int, v: Any, q: Any, geometry: Any) -> Non
     if slot >= 0:
         _keep_row(kept[2], level * lines + slot, q[0], slot)
         _keep_row(kept[4], level * lines + slot, q[2], slot)
-    if len(half1.lines):
-        _keep_columns(kept, level * rows + row, q, row)
-
-
-@njit(**_PART)
-def _keep_columns(kept: Any, k: int, q: Any, row: int) -> None:
-    disjoint()
-    kept01, kept11, q01, q11 = kept[3], kept[5], q[1], q[3]
-    i, k = unsigned(row), unsigned(k)
-    for x in range(unsigned(q01.shape[1])):
-        put(kept01, k, x, get(q01, i, x), 1)
-        put(kept11, k, x, get(q11, i, x), 2)
+    count = q[1].shape[1]
+    stream(kept[3], (level * rows + row) * count, q[1], row * count, count)
+    stream(kept[5], (level * rows + row) * count, q[3], row * count, count)
 
 
 @njit(**_PART)
@@ -730,6 +721,10 @@ def _adjoint_velocities(
         m = level * rows + row
         prefetch(kept[0], (m + AHEAD) * pitch, pitch)
         prefetch(kept[1], (m + AHEAD) * pitch, pitch)
+        # What is loaded with a shift had better be stored long before.
+        sides = 2 if len(half1.lines) else 0
+        for side in range(sides):
+            _remember_columns(q[1], q[3], lines, line, s[2], s[1], row, side, half1, node1)
         _strain_gradients(g, s, kept, m, row, surface and row == GHOST, width, w)
         if node0.slot[row] >= 0:
             line_kept = level * len(node0.lines) + node0.slot[row]
@@ -738,10 +733,8 @@ def _adjoint_velocities(
         _adjoint_velocity_across_row(v, s, b, kept, m, g, row, width, w)
         if _near(node0.slot, row):
             _absorb_momentum_adjoint(v, b, kept, m, g, z, row, node0.slot, width, w01, w02)
-        for side in range(2 if len(half1.lines) else 0):
+        for side in range(sides):
             _layer_columns_gradients(g, s, kept, m, row, side, node1)
-            _remember_columns(q[1], q[3], lines, line, s[2], s[1], row, side, half1, node1)
-        for side in range(2 if len(half1.lines) else 0):
             _absorb_momentum_columns_adjoint(v, b, kept, m, g, lines, line, row, side, node1,
                                              w11, w12)  # fmt: skip
         _receive_velocity_row(v[0], b[0], kept[0], m, g[3], receivers, 0, row, n)
@@ -761,12 +754,13 @@ def _adjoint_stresses(
     """A row of the transpose of ``_velocities``."""
     half0, half1, _, node1, w, _, width = geometry
     w01, w02, w11, w12 = w
+    sides = 2 if len(half1.lines) else 0
+    for side in range(sides):
+        _remember_columns(p[3], p[1], lines, line, v[1], v[0], row, side, half1, node1)
     _stress_row(s, v, c, row, width, w)
     if _near(half0.slot, row):
         _absorb_strain_adjoint(s, c, z, row, half0.slot, width, w01, w02)
-    for side in range(2 if len(half1.lines) else 0):
-        _remember_columns(p[3], p[1], lines, line, v[1], v[0], row, side, half1, node1)
-    for side in range(2 if len(half1.lines) else 0):
+    for side in range(sides):
         _absorb_strain_columns_adjoint(s, c, lines, line, row, side, node1, w11, w12)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..comm import CartesianGrid, HaloExchange
 from ..propagator import Propagator
 from ..variable import Array
 from .acquisition import Points, TraceCollection
-from .padding import Padding
+from .padding import LINE, Padding
 from .pml import Layers
 from .row_points import RowPoints, by_rows
 from .wavefront import Wavefront
@@ -147,15 +148,21 @@ class ElasticPropagator(Propagator):
 
     def _new_fields(self) -> tuple[Array, ...]:
         """Return v0, v1, the stresses, and the layers' memories, all zero."""
-        fields, lines, rows = self.padding.fields, self.padding.lines, self.padding.rows
+        fields, lines = self.padding.fields, self.padding.lines
         half, node = [len(h.lines) for h in self._half], [len(n.lines) for n in self._node]
-
-        def side(count: int) -> Array:
-            return np.zeros((rows, count), self.dtype)
-
+        side = self._sides
         p = (lines(half[0]), side(node[1]), lines(node[0]), side(half[1]))
         q = (lines(node[0]), side(half[1]), lines(half[0]), side(node[1]))
         return (*(fields() for _ in range(5)), *p, *q)
+
+    def _sides(self, count: int, *leading: int) -> Array:
+        """Return zeros for so many columns of each row, in whole cache lines."""
+        entries = self.padding.vector
+        shape = (*leading, self.padding.rows, -(-count // entries) * entries)
+        memory = np.empty(prod(shape) + entries, self.dtype)
+        memory[...] = 0
+        begin = -memory.ctypes.data % LINE // self.dtype.itemsize
+        return memory[begin : begin + prod(shape)].reshape(shape)
 
     def _cut(self, fields: Sequence[Array]) -> list[Array]:
         return [self.padding.cut(field) for field in fields]
@@ -172,11 +179,11 @@ class ElasticPropagator(Propagator):
 
     def new_kept(self, steps: int) -> Kept:
         q00, q01, q10, q11 = self._fields[9:]
-        fields, lines = self.padding.fields, self.padding.lines
+        fields, lines, side = self.padding.fields, self.padding.lines, self._sides
         return Kept(
             fields(steps), fields(steps),
-            lines(steps, len(q00)), np.zeros((steps, *q01.shape), self.dtype),
-            lines(steps, len(q10)), np.zeros((steps, *q11.shape), self.dtype),
+            lines(steps, len(q00)), side(q01.shape[1], steps),
+            lines(steps, len(q10)), side(q11.shape[1], steps),
         )  # fmt: skip
 
     def prepare(self, *inputs: Array) -> None:
@@ -414,7 +421,7 @@ class ElasticPropagator(Propagator):
             if axis == 0:
                 rate[lines[own]] += memory[own][:, self._inner[1]]
             else:
-                rate[:, lines[own]] += memory[g:-g][:, own]
+                rate[:, lines[own]] += memory[g:-g, : len(own)][:, own]
         if self._surface:
             rates[0][0] = 0
         return rates[0], rates[1], rates[2]
