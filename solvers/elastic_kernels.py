@@ -27,18 +27,17 @@ from numba import njit, prange
 from .disjoint import disjoint, entry, get, put, take
 from .streaming import prefetch, stream
 from .unsigned import unsigned
+from .wavefront import LAG
 
 #: Ghost layers: differences take two lines on either side.
 GHOST = 2
-
-#: Rows by which a half step follows the one before.
-LAG = 2
 
 #: Rows between those that a step back takes and those of the forward run that it has sent for.
 AHEAD = 6
 
 #: Of what a step is made of: inlined, for the arrays' descriptions are long lists of arguments.
-#: Without reference counts, to which threads would write in turns in each row; so none makes arrays
+#: They count no references, for threads would write to the counts in turns in each row; so they can
+#: make no arrays.
 _PART: dict[str, Any] = {
     "fastmath": {"contract"}, "error_model": "numpy", "forceinline": True, "_nrt": False,
 }  # fmt: skip
@@ -232,8 +231,8 @@ def _collect(points: Any, n: int) -> None:
 
 
 @njit(**_PART)
-def _force_row(v: Any, b: Any, points: Any, field: int, row: int, n: int) -> None:
-    """Add to a row of velocities what forces act on its nodes."""
+def _inject_times_row(v: Any, b: Any, points: Any, field: int, row: int, n: int) -> None:
+    """Add to a row what acts on its nodes, times a coefficient."""
     _, columns, weights, point, series = points
     for k in _here(points, field, row):
         for x in range(weights.shape[1]):
@@ -242,8 +241,8 @@ def _force_row(v: Any, b: Any, points: Any, field: int, row: int, n: int) -> Non
 
 
 @njit(**_PART)
-def _moment_row(s: Any, points: Any, field: int, row: int, n: int) -> None:
-    """Add the moments' stress to a row."""
+def _inject_row(s: Any, points: Any, field: int, row: int, n: int) -> None:
+    """Add to a row what acts on its nodes."""
     _, columns, weights, point, series = points
     for k in _here(points, field, row):
         for x in range(weights.shape[1]):
@@ -278,8 +277,8 @@ def _velocities(
         _absorb_momentum(v, b, p, s, row, half0, node0, width, w01, w02)
     for side in range(2 if len(half1.lines) else 0):
         _absorb_momentum_columns(v, b, p, s, row, side, half1, node1, w11, w12)
-    _force_row(v[0], b[0], sources, 0, row, n)
-    _force_row(v[1], b[1], sources, 1, row, n)
+    _inject_times_row(v[0], b[0], sources, 0, row, n)
+    _inject_times_row(v[1], b[1], sources, 1, row, n)
     if surface and row < 2 * GHOST:
         _reflect(v[0], v[1], row, 1)
     _record_row(v[0], receivers, 0, row, n)
@@ -299,7 +298,7 @@ def _stresses(
     for side in range(2 if len(half1.lines) else 0):
         _absorb_strain_columns(s, c, q, v, row, side, half1, node1, w11, w12)
     for x in range(3):
-        _moment_row(s[x], sources, 2 + x, row, n)
+        _inject_row(s[x], sources, 2 + x, row, n)
     if surface and row < 2 * GHOST:
         _free(s, row)
     for x in range(3):
@@ -594,10 +593,10 @@ def _layer_columns_gradients(
 
 
 @njit(**_PART)
-def _adjoint_velocity_row(
+def _adjoint_velocity_down_row(
     v: Any, s: Any, b: Any, u: Any, m: int, g: Any, row: int, width: int, w: Any
 ) -> None:
-    """A row of ``v₀`` as in ``_velocity_row``, and of ``u₀`` times its change: of a density."""
+    """``v₀ += b ∇·σ`` in a row, and ``u₀`` times this, which is of the densities' gradients."""
     disjoint()
     w01, w02, w11, w12 = w
     v0, s00, s01, b0, u0, g4 = v[0], s[0], s[2], b[0], u[0], g[3]
@@ -610,10 +609,10 @@ def _adjoint_velocity_row(
 
 
 @njit(**_PART)
-def _adjoint_velocity_across_row(
+def _adjoint_velocity_along_row(
     v: Any, s: Any, b: Any, u: Any, m: int, g: Any, row: int, width: int, w: Any
 ) -> None:
-    """The same of ``v₁``: both in one loop take more rows than a processor keeps track of."""
+    """The same of ``v₁``: both in one loop are more rows than a processor keeps track of."""
     disjoint()
     w01, w02, w11, w12 = w
     v1, s11, s01, b1, u1, g5 = v[1], s[1], s[2], b[1], u[1], g[4]
@@ -698,7 +697,7 @@ def _begin_row(
     if GHOST <= row < s[0].shape[0] - GHOST:
         _receive_normal_row(s[0], s[1], c[0], c[1], receivers, 2, row, n)
         _receive_normal_row(s[1], s[0], c[0], c[1], receivers, 3, row, n)
-        _force_row(s[2], c[2], receivers, 4, row, n)
+        _inject_times_row(s[2], c[2], receivers, 4, row, n)
         if surface and row < 2 * GHOST:
             _free(s, row)
         _record_normal_row(s[0], s[1], c[0], c[1], sources, 2, row, n)
@@ -729,8 +728,8 @@ def _adjoint_velocities(
         if node0.slot[row] >= 0:
             line_kept = level * len(node0.lines) + node0.slot[row]
             _layer_gradients(g, s, kept, line_kept, row, width)
-        _adjoint_velocity_row(v, s, b, kept, m, g, row, width, w)
-        _adjoint_velocity_across_row(v, s, b, kept, m, g, row, width, w)
+        _adjoint_velocity_down_row(v, s, b, kept, m, g, row, width, w)
+        _adjoint_velocity_along_row(v, s, b, kept, m, g, row, width, w)
         if _near(node0.slot, row):
             _absorb_momentum_adjoint(v, b, kept, m, g, z, row, node0.slot, width, w01, w02)
         for side in range(sides):
