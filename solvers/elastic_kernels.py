@@ -1,19 +1,21 @@
-"""Compiled steps of the elastic wave: forwards and in reverse, memory swept once.
+"""Compiled steps of the elastic wave: forwards and in reverse, several in one sweep over memory.
 
 Fields are padded by ``GHOST`` lines on all sides, and by columns without use at the end of a row
 (see :mod:`~adjoint.solvers.padding`). ``v0[i, j]`` is at ``(i + ½, j)``, ``v1`` at ``(i, j + ½)``,
 ``s00`` and ``s11`` at ``(i, j)``, ``s01`` at ``(i + ½, j + ½)``. See
 :mod:`~adjoint.solvers.elastic` for what is computed.
 
-A step has two halves. Velocities need the stresses two rows further down, as they were; stresses
-need the velocities two rows further down, as they are. So stresses follow velocities at a distance
-of two rows in the same sweep: what the first half loads is still in the cache. A thread leaves the
-stresses of the two rows at either end of its share, which need its neighbour's velocities, to the
-second half of the step; and where other ranks' columns are needed, all of them (``fused`` is false
-then).
+A step has two halves, velocities from stresses and stresses from velocities, each of which needs
+the other's results up to two rows further down. The halves of several steps follow each other
+through the rows at that distance (see :mod:`~adjoint.solvers.wavefront`): while one half works on
+row ``r``, the next one works on row ``r − 2``, and so on, all in place. What a half overwrites is
+then needed by none before it, and what the first one loads is still in the cache for the last.
+So all that belongs to a half is done row by row: layers, sources, images above a free surface, and
+recording, before the next half overwrites the row.
 
 Indices of inner loops are :mod:`~adjoint.solvers.unsigned`. All is in one file because Numba's
-cache does not see changes in others.
+cache does not see changes in others; and there are two functions to be compiled, :func:`advance`
+and :func:`reverse`, for the compiler takes the parts of each anew.
 """
 
 from __future__ import annotations
@@ -22,13 +24,26 @@ from typing import Any
 
 from numba import njit, prange
 
+from .disjoint import disjoint, entry, get, put, take
+from .streaming import prefetch, stream
 from .unsigned import unsigned
+from .wavefront import LAG
 
 #: Ghost layers: differences take two lines on either side.
 GHOST = 2
 
+#: Rows between those that a step back takes and those of the forward run that it has sent for.
+AHEAD = 6
+
 #: Of what a step is made of: inlined, for the arrays' descriptions are long lists of arguments.
-_PART: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "forceinline": True}
+#: They count no references, for threads would write to the counts in turns in each row; so they can
+#: make no arrays.
+_PART: dict[str, Any] = {
+    "fastmath": {"contract"}, "error_model": "numpy", "forceinline": True, "_nrt": False,
+}  # fmt: skip
+
+#: Of what is part of a loop's expressions: inlined before anything is compiled.
+_TERM: dict[str, Any] = {"error_model": "numpy", "inline": "always"}
 
 #: Of what is called from outside.
 _ENTRY: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "cache": True}
@@ -37,93 +52,100 @@ _1, _2 = unsigned(1), unsigned(2)
 
 
 @njit(**_PART)
-def _owned(u: Any) -> Any:
-    """The columns of a padded array that are computed: the owned ones, and unused ones."""
-    return range(unsigned(GHOST), unsigned(u.shape[1] - GHOST))
+def _owned(width: int) -> Any:
+    """The columns that are computed: the owned ones, to whole vectors where there is room."""
+    return range(unsigned(GHOST), unsigned(GHOST + width))
 
 
-@njit(**_PART)
+@njit(**_TERM)
 def _down(u: Any, k: int, j: int, w1: float, w2: float) -> Any:
     """Difference between rows ``k`` and ``k + 1``; ``k`` and ``j`` are unsigned."""
-    return w1 * (u[k + _1, j] - u[k, j]) + w2 * (u[k + _2, j] - u[k - _1, j])
+    return w1 * (get(u, k + _1, j) - get(u, k, j)) + w2 * (get(u, k + _2, j) - get(u, k - _1, j))
 
 
-@njit(**_PART)
+@njit(**_TERM)
 def _along(u: Any, i: int, j: int, w1: float, w2: float) -> Any:
     """Difference between columns ``j`` and ``j + 1`` of a row."""
-    return w1 * (u[i, j + _1] - u[i, j]) + w2 * (u[i, j + _2] - u[i, j - _1])
+    return w1 * (get(u, i, j + _1) - get(u, i, j)) + w2 * (get(u, i, j + _2) - get(u, i, j - _1))
 
 
 # The steps in the interior, which are their own transposes
 
 
 @njit(**_PART)
-def _velocity_row(v: Any, s: Any, b: Any, row: int, w: Any) -> None:
+def _velocity_row(v: Any, s: Any, b: Any, row: int, width: int, w: Any) -> None:
     """``v += b ∇·σ`` in a row."""
+    disjoint()
     w01, w02, w11, w12 = w
     v0, v1, s00, s11, s01, b0, b1 = v[0], v[1], s[0], s[1], s[2], b[0], b[1]
     i = unsigned(row)
-    for j in _owned(v0):
+    for j in _owned(width):
         d0 = _down(s00, i, j, w01, w02) + _along(s01, i, j - _1, w11, w12)
         d1 = _down(s01, i - _1, j, w01, w02) + _along(s11, i, j, w11, w12)
-        v0[i, j] += b0[i, j] * d0
-        v1[i, j] += b1[i, j] * d1
+        put(v0, i, j, take(v0, i, j, 1) + get(b0, i, j) * d0, 1)
+        put(v1, i, j, take(v1, i, j, 2) + get(b1, i, j) * d1, 2)
 
 
 @njit(**_PART)
-def _stress_row(s: Any, v: Any, c: Any, row: int, free: bool, w: Any) -> None:
-    """``σ += λ tr(ε) + 2 µ ε`` in a row, with ``ε₀₀ = 0`` where it is free.
-
-    There ``λ`` is zero and ``2 µ`` what a stress-free surface leaves.
-    """
+def _stress_row(s: Any, v: Any, c: Any, row: int, width: int, w: Any) -> None:
+    """``σ += λ tr(ε) + 2 µ ε`` in a row."""
+    disjoint()
     w01, w02, w11, w12 = w
     s00, s11, s01, v0, v1, la, mu, mm = s[0], s[1], s[2], v[0], v[1], c[0], c[1], c[2]
     i = unsigned(row)
-    for j in _owned(s00):
+    for j in _owned(width):
         e, f = _down(v0, i - _1, j, w01, w02), _along(v1, i, j - _1, w11, w12)
-        both, twice = la[i, j] * (e + f), mu[i, j] + mu[i, j]
-        s00[i, j] += both + twice * e
-        s11[i, j] += both + twice * f
-        s01[i, j] += mm[i, j] * (_down(v1, i, j, w01, w02) + _along(v0, i, j, w11, w12))
-    if free:
-        s00[row, :] = 0
+        twist = _down(v1, i, j, w01, w02) + _along(v0, i, j, w11, w12)
+        both, twice = get(la, i, j) * (e + f), get(mu, i, j) + get(mu, i, j)
+        put(s00, i, j, take(s00, i, j, 1) + both + twice * e, 1)
+        put(s11, i, j, take(s11, i, j, 2) + both + twice * f, 2)
+        put(s01, i, j, take(s01, i, j, 3) + get(mm, i, j) * twist, 3)
 
 
-# Layers along axis 0, in rows
-
-
-@njit(**_PART)
-def _absorb(
-    out: Any, c: Any, before: Any, after: Any, u: Any, row: int, k: int, strip: Any,
-    w1: float, w2: float,
-) -> None:  # fmt: skip
-    """``ψ ← b ψ + a ∂u`` and ``out += c ψ`` in a row, with the difference behind row ``k``."""
-    slot = strip.slot[row]
-    a, b = strip.a[slot], strip.b[slot]
-    s, i, k = unsigned(slot), unsigned(row), unsigned(k)
-    for j in _owned(out):
-        value = b * before[s, j] + a * _down(u, k, j, w1, w2)
-        after[s, j] = value
-        out[i, j] += c[i, j] * value
+# Layers: ``ψ ← b ψ + a ∂u``, and what ``ψ`` adds. Memories are in the order of the derivatives
+# ∂₀σ₀₀, ∂₁σ₀₁, ∂₀σ₀₁, ∂₁σ₁₁ and ∂₀v₀, ∂₁v₀, ∂₀v₁, ∂₁v₁; strips at nodes and at half points have
+# the same lines.
 
 
 @njit(**_PART)
-def _absorb_normal(
-    out: Any, other: Any, c: Any, before: Any, after: Any, u: Any, row: int, strip: Any,
-    w1: float, w2: float,
-) -> None:  # fmt: skip
-    """The same for the strain along axis 0, which changes both normal stresses."""
-    slot = strip.slot[row]
-    a, b, la, mu = strip.a[slot], strip.b[slot], c[0], c[1]
-    s, i = unsigned(slot), unsigned(row)
-    for j in _owned(out):
-        value = b * before[s, j] + a * _down(u, i - _1, j, w1, w2)
-        after[s, j] = value
-        out[i, j] += (la[i, j] + mu[i, j] + mu[i, j]) * value
-        other[i, j] += la[i, j] * value
+def _absorb_momentum(
+    v: Any, b: Any, p: Any, s: Any, row: int, half: Any, node: Any, width: int, w1: float, w2: float
+) -> None:
+    """Layers along axis 0 in a row of velocities."""
+    disjoint()
+    v0, v1, s00, s01, b0, b1, p00, p10 = v[0], v[1], s[0], s[2], b[0], b[1], p[0], p[2]
+    slot = half.slot[row]
+    a, e, f, g = half.a[slot], half.b[slot], node.a[slot], node.b[slot]
+    i, x = unsigned(row), unsigned(slot)
+    for j in _owned(width):
+        one = e * take(p00, x, j, 3) + a * _down(s00, i, j, w1, w2)
+        two = g * take(p10, x, j, 4) + f * _down(s01, i - _1, j, w1, w2)
+        put(p00, x, j, one, 3)
+        put(p10, x, j, two, 4)
+        put(v0, i, j, take(v0, i, j, 1) + get(b0, i, j) * one, 1)
+        put(v1, i, j, take(v1, i, j, 2) + get(b1, i, j) * two, 2)
 
 
-# Layers along axis 1, in columns
+@njit(**_PART)
+def _absorb_strain(
+    s: Any, c: Any, q: Any, v: Any, row: int, half: Any, node: Any, width: int, w1: float, w2: float
+) -> None:
+    """Layers along axis 0 in a row of stresses."""
+    disjoint()
+    s00, s11, s01, v0, v1, q00, q10 = s[0], s[1], s[2], v[0], v[1], q[0], q[2]
+    la, mu, mm = c[0], c[1], c[2]
+    slot = half.slot[row]
+    a, e, f, g = half.a[slot], half.b[slot], node.a[slot], node.b[slot]
+    i, x = unsigned(row), unsigned(slot)
+    for j in _owned(width):
+        one = g * take(q00, x, j, 4) + f * _down(v0, i - _1, j, w1, w2)
+        two = e * take(q10, x, j, 5) + a * _down(v1, i, j, w1, w2)
+        put(q00, x, j, one, 4)
+        put(q10, x, j, two, 5)
+        both, twice = get(la, i, j) * one, get(mu, i, j) + get(mu, i, j)
+        put(s00, i, j, take(s00, i, j, 1) + both + twice * one, 1)
+        put(s11, i, j, take(s11, i, j, 2) + both, 2)
+        put(s01, i, j, take(s01, i, j, 3) + get(mm, i, j) * two, 3)
 
 
 @njit(**_PART)
@@ -137,110 +159,107 @@ def _run(u: Any, strip: Any, side: int) -> tuple[Any, Any, Any]:
 
 
 @njit(**_PART)
-def _absorb_columns(
-    out: Any, c: Any, before: Any, after: Any, u: Any, row: int, back: int, strip: Any,
-    w1: float, w2: float,
-) -> None:  # fmt: skip
-    """``ψ ← b ψ + a ∂u`` and ``out += c ψ``, with the difference ``back`` columns before."""
-    i, back = unsigned(row), unsigned(back)
-    for side in range(2):
-        first, stop, s = _run(out, strip, side)
-        for j in range(first, stop):
-            d = _along(u, i, j - back, w1, w2)
-            value = strip.b[s] * before[i, s] + strip.a[s] * d
-            after[i, s] = value
-            out[i, j] += c[i, j] * value
-            s += _1
+def _absorb_momentum_columns(
+    v: Any, b: Any, p: Any, s: Any, row: int, side: int, half: Any, node: Any, w1: float, w2: float
+) -> None:
+    """Layers along axis 1 in a row of velocities."""
+    disjoint()
+    v0, v1, s11, s01, b0, b1, p01, p11 = v[0], v[1], s[1], s[2], b[0], b[1], p[1], p[3]
+    a, e, f, g = half.a, half.b, node.a, node.b
+    i = unsigned(row)
+    first, stop, x = _run(v0, node, side)
+    for j in range(first, stop):
+        one = entry(g, x) * take(p01, i, x, 3) + entry(f, x) * _along(s01, i, j - _1, w1, w2)
+        two = entry(e, x) * take(p11, i, x, 4) + entry(a, x) * _along(s11, i, j, w1, w2)
+        put(p01, i, x, one, 3)
+        put(p11, i, x, two, 4)
+        put(v0, i, j, take(v0, i, j, 1) + get(b0, i, j) * one, 1)
+        put(v1, i, j, take(v1, i, j, 2) + get(b1, i, j) * two, 2)
+        x += _1
 
 
 @njit(**_PART)
-def _absorb_normal_columns(
-    out: Any, other: Any, c: Any, before: Any, after: Any, u: Any, row: int, strip: Any,
-    w1: float, w2: float,
-) -> None:  # fmt: skip
-    """The same for the strain along axis 1, which changes both normal stresses."""
-    la, mu = c[0], c[1]
+def _absorb_strain_columns(
+    s: Any, c: Any, q: Any, v: Any, row: int, side: int, half: Any, node: Any, w1: float, w2: float
+) -> None:
+    """Layers along axis 1 in a row of stresses."""
+    disjoint()
+    s00, s11, s01, v0, v1, q01, q11 = s[0], s[1], s[2], v[0], v[1], q[1], q[3]
+    la, mu, mm, a, e, f, g = c[0], c[1], c[2], half.a, half.b, node.a, node.b
     i = unsigned(row)
-    for side in range(2):
-        first, stop, s = _run(out, strip, side)
-        for j in range(first, stop):
-            d = _along(u, i, j - _1, w1, w2)
-            value = strip.b[s] * before[i, s] + strip.a[s] * d
-            after[i, s] = value
-            out[i, j] += (la[i, j] + mu[i, j] + mu[i, j]) * value
-            other[i, j] += la[i, j] * value
-            s += _1
+    first, stop, x = _run(s00, node, side)
+    for j in range(first, stop):
+        one = entry(g, x) * take(q11, i, x, 4) + entry(f, x) * _along(v1, i, j - _1, w1, w2)
+        two = entry(e, x) * take(q01, i, x, 5) + entry(a, x) * _along(v0, i, j, w1, w2)
+        put(q11, i, x, one, 4)
+        put(q01, i, x, two, 5)
+        both, twice = get(la, i, j) * one, get(mu, i, j) + get(mu, i, j)
+        put(s00, i, j, take(s00, i, j, 1) + both, 1)
+        put(s11, i, j, take(s11, i, j, 2) + both + twice * one, 2)
+        put(s01, i, j, take(s01, i, j, 3) + get(mm, i, j) * two, 3)
+        x += _1
 
 
 # Sources and receivers
 
 
 @njit(**_PART)
-def _record(u: Any, points: Any, n: int) -> None:
-    nodes, weights, series = points
-    flat = u.reshape(-1)
-    for r in range(nodes.shape[0]):
-        value = weights[r, 0] * flat[nodes[r, 0]]
-        for k in range(1, nodes.shape[1]):
-            value += weights[r, k] * flat[nodes[r, k]]
-        series[r, n] = value
+def _here(points: Any, field: int, row: int) -> Any:
+    """The entries of a row, of :func:`~adjoint.solvers.row_points.by_rows`."""
+    return range(points[0][field, row], points[0][field, row + 1])
 
 
 @njit(**_PART)
-def _inject(u: Any, points: Any, n: int) -> None:
-    nodes, weights, series = points
-    flat = u.reshape(-1)
-    for r in range(nodes.shape[0]):
-        for k in range(nodes.shape[1]):
-            flat[nodes[r, k]] += weights[r, k] * series[r, n]
+def _record_row(u: Any, points: Any, field: int, row: int, n: int) -> None:
+    """Put aside what points take of a row: other rows of theirs may be another thread's."""
+    _, columns, weights, _, _, parts = points
+    for k in _here(points, field, row):
+        value = weights[k, 0] * u[row, columns[k, 0]]
+        for x in range(1, weights.shape[1]):
+            value += weights[k, x] * u[row, columns[k, x]]
+        parts[k, n % parts.shape[1]] = value
 
 
 @njit(**_PART)
-def _inject_times(u: Any, c: Any, points: Any, n: int) -> None:
-    nodes, weights, series = points
-    flat, factor = u.reshape(-1), c.reshape(-1)
-    for r in range(nodes.shape[0]):
-        for k in range(nodes.shape[1]):
-            i = nodes[r, k]
-            flat[i] += factor[i] * weights[r, k] * series[r, n]
+def _collect(points: Any, n: int) -> None:
+    """Sum up what was put aside in step ``n``."""
+    _, _, _, point, series, parts = points
+    for k in range(len(point)):
+        series[point[k], n] = 0
+    for k in range(len(point)):
+        series[point[k], n] += parts[k, n % parts.shape[1]]
 
 
 @njit(**_PART)
-def _receive_velocity(v: Any, b: Any, u: Any, g: Any, points: Any, n: int) -> None:
-    """Add the traces' cotangents to a velocity, which has the opposite sign."""
-    nodes, weights, series = points
-    flat, factor, forward, total = v.reshape(-1), b.reshape(-1), u.reshape(-1), g.reshape(-1)
-    for r in range(nodes.shape[0]):
-        for k in range(nodes.shape[1]):
-            i = nodes[r, k]
-            d = factor[i] * weights[r, k] * series[r, n]
-            flat[i] -= d
-            total[i] -= forward[i] * d
+def _inject_times_row(v: Any, b: Any, points: Any, field: int, row: int, n: int) -> None:
+    """Add to a row what acts on its nodes, times a coefficient."""
+    _, columns, weights, point, series = points
+    for k in _here(points, field, row):
+        for x in range(weights.shape[1]):
+            j = columns[k, x]
+            v[row, j] += b[row, j] * weights[k, x] * series[point[k], n]
 
 
 @njit(**_PART)
-def _force_row(v: Any, b: Any, force: Any, row: int, n: int) -> None:
-    """Add to a row of velocities what forces act on its nodes, which are sorted by rows."""
-    starts, columns, weights, source, series = force
-    for k in range(starts[row], starts[row + 1]):
-        j = columns[k]
-        v[row, j] += b[row, j] * weights[k] * series[source[k], n]
+def _inject_row(s: Any, points: Any, field: int, row: int, n: int) -> None:
+    """Add to a row what acts on its nodes."""
+    _, columns, weights, point, series = points
+    for k in _here(points, field, row):
+        for x in range(weights.shape[1]):
+            s[row, columns[k, x]] += weights[k, x] * series[point[k], n]
 
 
 @njit(**_PART)
-def _even(u: Any, half: int) -> None:
-    """Continue ``u`` evenly above a free surface, on which rows of whole numbers begin."""
-    for k in range(1, GHOST + 1):
-        u[GHOST - k, :] = u[GHOST + k - half, :]
+def _reflect(half: Any, whole: Any, row: int, sign: int) -> None:
+    """Continue two fields above a free surface by the images of one of its first rows.
 
-
-@njit(**_PART)
-def _odd(u: Any, half: int) -> None:
-    if half == 0:
-        u[GHOST, :] = 0
-    for k in range(1, GHOST + 1):
-        for j in range(u.shape[1]):
-            u[GHOST - k, j] = -u[GHOST + k - half, j]
+    The surface is the first row of ``whole``; rows of ``half`` lie half a cell below.
+    """
+    image = 2 * GHOST - 1 - row
+    for j in range(half.shape[1]):
+        half[image, j] = sign * half[row, j]
+        if image < GHOST - 1:
+            whole[image + 1, j] = sign * whole[row, j]
 
 
 # Forwards
@@ -248,527 +267,544 @@ def _odd(u: Any, half: int) -> None:
 
 @njit(**_PART)
 def _velocities(
-    n: int, row: int, v: Any, old: Any, s: Any, b: Any, p: Any, geometry: Any, copy: bool,
-    forces: Any,
-) -> None:  # fmt: skip
+    n: int, row: int, v: Any, s: Any, b: Any, p: Any, geometry: Any, sources: Any, receivers: Any
+) -> None:
     """A row of velocities, with layers and forces."""
-    half0, half1, node0, node1, w, _ = geometry
+    half0, half1, node0, node1, w, surface, width = geometry
     w01, w02, w11, w12 = w
-    if copy:
-        v[0][row, :] = old[0][row]
-        v[1][row, :] = old[1][row]
-    _velocity_row(v, s, b, row, w)
+    _velocity_row(v, s, b, row, width, w)
     if half0.slot[row] >= 0:
-        _absorb(v[0], b[0], p[0], p[0], s[0], row, row, half0, w01, w02)
-    if node0.slot[row] >= 0:
-        _absorb(v[1], b[1], p[2], p[2], s[2], row, row - 1, node0, w01, w02)
-    if len(half1.lines):
-        _absorb_columns(v[0], b[0], p[1], p[1], s[2], row, 1, node1, w11, w12)
-        _absorb_columns(v[1], b[1], p[3], p[3], s[1], row, 0, half1, w11, w12)
-    _force_row(v[0], b[0], forces[0], row, n)
-    _force_row(v[1], b[1], forces[1], row, n)
+        _absorb_momentum(v, b, p, s, row, half0, node0, width, w01, w02)
+    for side in range(2 if len(half1.lines) else 0):
+        _absorb_momentum_columns(v, b, p, s, row, side, half1, node1, w11, w12)
+    _inject_times_row(v[0], b[0], sources, 0, row, n)
+    _inject_times_row(v[1], b[1], sources, 1, row, n)
+    if surface and row < 2 * GHOST:
+        _reflect(v[0], v[1], row, 1)
+    _record_row(v[0], receivers, 0, row, n)
+    _record_row(v[1], receivers, 1, row, n)
 
 
 @njit(**_PART)
-def _stresses(row: int, s: Any, v: Any, c: Any, q: Any, old: Any, geometry: Any) -> None:
-    """A row of stresses, with layers; the layers' memory goes from ``old`` to ``q``."""
-    half0, half1, node0, node1, w, surface = geometry
+def _stresses(
+    n: int, row: int, s: Any, v: Any, c: Any, q: Any, geometry: Any, sources: Any, receivers: Any
+) -> None:
+    """A row of stresses, with layers and moments."""
+    half0, half1, node0, node1, w, surface, width = geometry
     w01, w02, w11, w12 = w
-    _stress_row(s, v, c, row, surface and row == GHOST, w)
-    if node0.slot[row] >= 0:
-        _absorb_normal(s[0], s[1], c, old[0], q[0], v[0], row, node0, w01, w02)
+    _stress_row(s, v, c, row, width, w)
     if half0.slot[row] >= 0:
-        _absorb(s[2], c[2], old[2], q[2], v[1], row, row, half0, w01, w02)
-    if len(half1.lines):
-        _absorb_normal_columns(s[1], s[0], c, old[3], q[3], v[1], row, node1, w11, w12)
-        _absorb_columns(s[2], c[2], old[1], q[1], v[0], row, 0, half1, w11, w12)
+        _absorb_strain(s, c, q, v, row, half0, node0, width, w01, w02)
+    for side in range(2 if len(half1.lines) else 0):
+        _absorb_strain_columns(s, c, q, v, row, side, half1, node1, w11, w12)
+    for x in range(3):
+        _inject_row(s[x], sources, 2 + x, row, n)
+    if surface and row < 2 * GHOST:
+        _free(s, row)
+    for x in range(3):
+        _record_row(s[x], receivers, 2 + x, row, n)
 
 
 @njit(**_PART)
-def _early(row: int, low: int, stop: int, fused: bool) -> bool:
-    """Whether a row of stresses needs nothing but its thread's own velocities."""
-    return fused and low + 2 <= row < stop - 2
+def _free(s: Any, row: int) -> None:
+    """Hold a row of stresses to a free surface, and continue them above it."""
+    if row == GHOST:
+        for j in range(s[0].shape[1]):
+            s[0][row, j] = 0
+    _reflect(s[2], s[0], row, -1)
+
+
+@njit(**_PART)
+def _keep(kept: Any, level: int, row: int, v: Any, q: Any, geometry: Any) -> None:
+    """Keep a row of velocities, those beyond the ends with the last ones, and layers' memory."""
+    half0, rows = geometry[0], v[0].shape[0]
+    slot, lines = half0.slot[row], len(half0.lines)
+    first, stop = row if row > GHOST else 0, row + 1 if row + 1 < rows - GHOST else rows
+    for i in range(first, stop):
+        _keep_row(kept[0], level * rows + i, v[0], i)
+        _keep_row(kept[1], level * rows + i, v[1], i)
+    if slot >= 0:
+        _keep_row(kept[2], level * lines + slot, q[0], slot)
+        _keep_row(kept[4], level * lines + slot, q[2], slot)
+    count = q[1].shape[1]
+    stream(kept[3], (level * rows + row) * count, q[1], row * count, count)
+    stream(kept[5], (level * rows + row) * count, q[3], row * count, count)
+
+
+@njit(**_PART)
+def _keep_row(kept: Any, k: int, u: Any, row: int) -> None:
+    """Copy a row around the cache, but for the first and last columns, which share cache lines."""
+    pitch = u.shape[1]
+    stream(kept, k * pitch + GHOST, u, row * pitch + GHOST, pitch - 2 * GHOST)
+    for j in range(GHOST):
+        kept[k, j] = u[row, j]
+        kept[k, pitch - 1 - j] = u[row, pitch - 1 - j]
+
+
+@njit(**_PART)
+def _positions(rows: Any, stages: int) -> Any:
+    """The positions at which a stage has a row; stage ``k`` is ``2 k`` rows behind the first."""
+    start, stop = rows[0, 1], rows[0, 1]
+    for k in range(stages):
+        if rows[k, 0] < rows[k, 1]:
+            first, last = rows[k, 0] + LAG * k, rows[k, 1] + LAG * k
+            start, stop = (min(start, first), max(stop, last)) if stop > start else (first, last)
+    return range(start, stop)
+
+
+@njit(**_PART)
+def _part(
+    n: int, begin: int, phases: Any, x: int, t: int, stages: int, v: Any, s: Any, b: Any, c: Any,
+    p: Any, q: Any, geometry: Any, sources: Any, receivers: Any, kept: Any,
+) -> None:  # fmt: skip
+    """Take a part of a phase of :func:`advance`."""
+    rows = phases[x, t]
+    for r in _positions(rows, stages):
+        for k in range(0, stages, 2):
+            row, m = r - LAG * k, n + k // 2
+            if rows[k, 0] <= row < rows[k, 1]:
+                _velocities(m, row, v, s, b, p, geometry, sources, receivers)
+            row -= LAG
+            if rows[k + 1, 0] <= row < rows[k + 1, 1]:
+                _stresses(m, row, s, v, c, q, geometry, sources, receivers)
+                if len(kept[0]):
+                    _keep(kept, m - begin, row, v, q, geometry)
 
 
 @njit(parallel=True, **_ENTRY)
-def _sweep(
-    n: int, v: Any, old: Any, s: Any, b: Any, c: Any, p: Any, q: Any, q_old: Any,
-    half0: Any, half1: Any, node0: Any, node1: Any, w: Any, surface: bool,
-    copy: bool, fused: bool, force0: Any, force1: Any, threads: int,
-) -> None:  # fmt: skip
-    height = v[0].shape[0] - 2 * GHOST
-    for t in prange(threads):
-        geometry = (half0, half1, node0, node1, w, surface)
-        forces = (force0, force1)
-        low = GHOST + height * t // threads
-        stop = GHOST + height * (t + 1) // threads
-        for row in range(low, stop):
-            _velocities(n, row, v, old, s, b, p, geometry, copy, forces)
-            if _early(row - 2, low, stop, fused):
-                _stresses(row - 2, s, v, c, q, q_old, geometry)
-
-
-@njit(parallel=True, **_ENTRY)
-def _rest(
-    s: Any, v: Any, c: Any, q: Any, q_old: Any,
-    half0: Any, half1: Any, node0: Any, node1: Any, w: Any, surface: bool, fused: bool, threads: int
-) -> None:  # fmt: skip
-    height = v[0].shape[0] - 2 * GHOST
-    for t in prange(threads):
-        geometry = (half0, half1, node0, node1, w, surface)
-        low = GHOST + height * t // threads
-        stop = GHOST + height * (t + 1) // threads
-        for row in range(low, stop):
-            if not _early(row, low, stop, fused):
-                _stresses(row, s, v, c, q, q_old, geometry)
-
-
-@njit(**_ENTRY)
-def first_half(
-    n: int, v: Any, old: Any, s: Any, b: Any, c: Any, p: Any, q: Any, q_old: Any, geometry: Any,
-    copy: bool, fused: bool, forces: Any, threads: int,
-) -> None:  # fmt: skip
-    """All velocities, and the stresses that need no other rank's or thread's."""
-    if geometry[5]:
-        _odd(s[0], 0)
-        _odd(s[2], 1)
-    _sweep(n, v, old, s, b, c, p, q, q_old, *geometry, copy, fused, *forces, threads)
-
-
-@njit(**_ENTRY)
-def second_half(
-    n: int, s: Any, v: Any, c: Any, q: Any, q_old: Any, geometry: Any, fused: bool, moments: Any,
-    threads: int,
-) -> None:  # fmt: skip
-    """The other stresses, and moments."""
-    surface = geometry[5]
-    if surface:
-        _even(v[0], 1)
-        _even(v[1], 0)
-    _rest(s, v, c, q, q_old, *geometry, fused, threads)
-    _inject(s[0], moments[0], n)
-    _inject(s[1], moments[1], n)
-    _inject(s[2], moments[2], n)
-    if surface:
-        _odd(s[0], 0)
-
-
-@njit(**_ENTRY)
-def record(n: int, v: Any, s: Any, receivers: Any) -> None:
-    """Record velocities and stresses at the receivers."""
-    _record(v[0], receivers[0], n)
-    _record(v[1], receivers[1], n)
-    _record(s[0], receivers[2], n)
-    _record(s[1], receivers[3], n)
-    _record(s[2], receivers[4], n)
-
-
-@njit(**_ENTRY)
 def advance(
-    first: int, last: int, v0: Any, v1: Any, s: Any, b: Any, c: Any, p: Any, q: Any,
-    geometry: Any, forces: Any, moments: Any, receivers: Any, threads: int,
+    first: int, last: int, begin: int, phases: Any, v: Any, s: Any, b: Any, c: Any, p: Any, q: Any,
+    half0: Any, half1: Any, node0: Any, node1: Any, w: Any, surface: bool, width: int,
+    sources: Any, receivers: Any, kept: Any,
 ) -> None:  # fmt: skip
-    """Take the steps ``first`` … ``last − 1`` on a rank without neighbours.
+    """Take the steps ``first`` … ``last − 1``, or some of their rows.
 
-    ``v0[k]``, ``v1[k]`` and ``q[·][k]`` are levels that are used in turns: one, in place, or as
-    many as there are steps, and one more.
+    ``phases[x, t, k]`` are the rows in which part ``t`` takes half step ``k`` of a sweep; all parts
+    of a phase may run at once. ``kept`` begins with step ``begin``, or is empty.
     """
-    levels = v0.shape[0]
-    for n in range(first, last):
-        k, m = (n - first) % levels, (n - first + 1) % levels
-        now, then = (v0[m], v1[m]), (v0[k], v1[k])
-        q_now = (q[0][m], q[1][m], q[2][m], q[3][m])
-        q_then = (q[0][k], q[1][k], q[2][k], q[3][k])
-        first_half(n, now, then, s, b, c, p, q_now, q_then, geometry, levels > 1, True, forces,
-                   threads)  # fmt: skip
-        second_half(n, s, now, c, q_now, q_then, geometry, True, moments, threads)
-        record(n, now, s, receivers)
+    for n in range(first, last, phases.shape[2] // 2):
+        stages = min(phases.shape[2], 2 * (last - n))
+        for x in range(phases.shape[0]):
+            for t in prange(phases.shape[1]):
+                geometry = (half0, half1, node0, node1, w, surface, width)
+                _part(n, begin, phases, x, t, stages, v, s, b, c, p, q, geometry, sources,
+                      receivers, kept)  # fmt: skip
+        for m in range(n, n + stages // 2):
+            _collect(receivers, m)
 
 
 # In reverse: layers
 
 
 @njit(**_PART)
-def _remember(memory: Any, z: Any, u: Any, row: int, strip: Any) -> None:
-    """``µ ← b µ + u`` and ``z = a µ`` in a row of a layer."""
-    slot = strip.slot[row]
-    a, b = strip.a[slot], strip.b[slot]
-    s, i = unsigned(slot), unsigned(row)
-    for j in _owned(u):
-        value = b * memory[s, j] + u[i, j]
-        memory[s, j] = value
-        z[s, j] = a * value
-
-
-@njit(**_PART)
-def _near(slot: Any, k: int) -> Any:
-    """Whether one of four rows around a half point is in a layer."""
-    return max(max(slot[k - 1], slot[k]), max(slot[k + 1], slot[k + 2])) >= 0
-
-
-@njit(**_PART)
-def _four(z: Any, slot: Any, k: int) -> tuple[Any, Any, Any, Any]:
-    """Rows of ``z`` around a half point; its last row, which is zero, where there is no layer."""
-    x0, x1, x2, x3 = slot[k - 1], slot[k], slot[k + 1], slot[k + 2]
-    last = len(z) - 1
-    return (
-        unsigned(x0 if x0 >= 0 else last), unsigned(x1 if x1 >= 0 else last),
-        unsigned(x2 if x2 >= 0 else last), unsigned(x3 if x3 >= 0 else last),
-    )  # fmt: skip
-
-
-@njit(**_PART)
-def _absorb_adjoint(
-    out: Any, c: Any, z: Any, row: int, k: int, slot: Any, w1: float, w2: float
+def _remember(
+    m: Any, n: Any, z: Any, y: Any, u: Any, v: Any, row: int, one: Any, two: Any, width: int
 ) -> None:
-    """``out += c ∂z`` in a row, with the difference behind row ``k``."""
-    x0, x1, x2, x3 = _four(z, slot, k)
-    i = unsigned(row)
-    for j in _owned(out):
-        out[i, j] += c[i, j] * (w1 * (z[x2, j] - z[x1, j]) + w2 * (z[x3, j] - z[x0, j]))
+    """``µ ← b µ + u`` and ``z = a µ`` of two fields in a row of a layer."""
+    disjoint()
+    slot = one.slot[row]
+    a, e, f, g = one.a[slot], one.b[slot], two.a[slot], two.b[slot]
+    i, x = unsigned(row), unsigned(slot)
+    for j in _owned(width):
+        first = e * take(m, x, j, 1) + get(u, i, j)
+        second = g * take(n, x, j, 2) + get(v, i, j)
+        put(m, x, j, first, 1)
+        put(n, x, j, second, 2)
+        put(z, x, j, a * first, 3)
+        put(y, x, j, f * second, 4)
+
+
+@njit(**_PART)
+def _near(slot: Any, row: int) -> Any:
+    """Whether one of five rows is in a layer."""
+    beside = max(max(slot[row - 2], slot[row - 1]), max(slot[row + 1], slot[row + 2]))
+    return max(beside, slot[row]) >= 0
+
+
+@njit(**_PART)
+def _line(slot: Any, k: int, z: Any) -> Any:
+    """Where a row is in ``z``, whose last row is zero, for rows where there is no layer."""
+    return unsigned(slot[k] if slot[k] >= 0 else len(z) - 1)
+
+
+@njit(**_TERM)
+def _between(z: Any, x0: Any, x1: Any, x2: Any, x3: Any, j: Any, w1: float, w2: float) -> Any:
+    """Difference between the second and third of four rows."""
+    return w1 * (get(z, x2, j) - get(z, x1, j)) + w2 * (get(z, x3, j) - get(z, x0, j))
 
 
 @njit(**_PART)
 def _absorb_momentum_adjoint(
-    out: Any, c: Any, u: Any, g: Any, z: Any, row: int, k: int, slot: Any, w1: float, w2: float
+    v: Any, b: Any, kept: Any, m: int, grads: Any, z: Any, row: int, slot: Any, width: int,
+    w1: float, w2: float,
+) -> None:  # fmt: skip
+    """``V += b ∂z`` along axis 0 in a row, with its part of the densities' gradients.
+
+    Row ``m`` of what is kept has the forward velocities.
+    """
+    disjoint()
+    v0, v1, b0, b1, u0, u1, g4, g5 = v[0], v[1], b[0], b[1], kept[0], kept[1], grads[3], grads[4]
+    z0, z1 = z[0], z[1]
+    i, m = unsigned(row), unsigned(m)
+    x0, x1, x2, x3, x4 = (
+        _line(slot, row - 2, z0), _line(slot, row - 1, z0), _line(slot, row, z0),
+        _line(slot, row + 1, z0), _line(slot, row + 2, z0),
+    )  # fmt: skip
+    for j in _owned(width):
+        one = get(b0, i, j) * _between(z0, x1, x2, x3, x4, j, w1, w2)
+        two = get(b1, i, j) * _between(z1, x0, x1, x2, x3, j, w1, w2)
+        put(v0, i, j, take(v0, i, j, 1) + one, 1)
+        put(v1, i, j, take(v1, i, j, 2) + two, 2)
+        put(g4, i, j, take(g4, i, j, 3) + get(u0, m, j) * one, 3)
+        put(g5, i, j, take(g5, i, j, 4) + get(u1, m, j) * two, 4)
+
+
+@njit(**_PART)
+def _absorb_strain_adjoint(
+    s: Any, c: Any, z: Any, row: int, slot: Any, width: int, w1: float, w2: float
 ) -> None:
-    """The same for a velocity, with its part of a density's gradient."""
-    x0, x1, x2, x3 = _four(z, slot, k)
+    """``T += C ∂z`` along axis 0 in a row."""
+    disjoint()
+    s00, s11, s01, la, mu, mm, z2, z3 = s[0], s[1], s[2], c[0], c[1], c[2], z[2], z[3]
     i = unsigned(row)
-    for j in _owned(out):
-        d = c[i, j] * (w1 * (z[x2, j] - z[x1, j]) + w2 * (z[x3, j] - z[x0, j]))
-        out[i, j] += d
-        g[i, j] += u[i, j] * d
+    x0, x1, x2, x3, x4 = (
+        _line(slot, row - 2, z2), _line(slot, row - 1, z2), _line(slot, row, z2),
+        _line(slot, row + 1, z2), _line(slot, row + 2, z2),
+    )  # fmt: skip
+    for j in _owned(width):
+        one, two = _between(z2, x0, x1, x2, x3, j, w1, w2), _between(z3, x1, x2, x3, x4, j, w1, w2)
+        both, twice = get(la, i, j) * one, get(mu, i, j) + get(mu, i, j)
+        put(s00, i, j, take(s00, i, j, 1) + both + twice * one, 1)
+        put(s11, i, j, take(s11, i, j, 2) + both, 2)
+        put(s01, i, j, take(s01, i, j, 3) + get(mm, i, j) * two, 3)
 
 
 @njit(**_PART)
-def _absorb_normal_adjoint(
-    out: Any, other: Any, c: Any, z: Any, row: int, slot: Any, w1: float, w2: float
+def _remember_columns(
+    m: Any, n: Any, z: Any, line: int, u: Any, v: Any, row: int, side: int, one: Any, two: Any
 ) -> None:
-    """The same for the strain along axis 0, which changes both normal stresses."""
-    x0, x1, x2, x3 = _four(z, slot, row - 1)
-    la, mu = c[0], c[1]
-    i = unsigned(row)
-    for j in _owned(out):
-        d = w1 * (z[x2, j] - z[x1, j]) + w2 * (z[x3, j] - z[x0, j])
-        out[i, j] += (la[i, j] + mu[i, j] + mu[i, j]) * d
-        other[i, j] += la[i, j] * d
-
-
-@njit(**_PART)
-def _remember_columns(memory: Any, z: Any, line: int, u: Any, row: int, strip: Any) -> None:
-    """``µ ← b µ + u`` and ``z = a µ`` in the layers' columns of a row, ghosts included."""
-    i, line, s = unsigned(row), unsigned(line), unsigned(0)
-    for side in range(2):
-        start = unsigned(strip.runs[side, 0])
-        for j in range(start, start + unsigned(strip.runs[side, 1])):
-            value = strip.b[s] * memory[i, s] + u[i, j]
-            memory[i, s] = value
-            z[line, j] = strip.a[s] * value
-            s += _1
-
-
-@njit(**_PART)
-def _reach(u: Any, strip: Any, side: int) -> tuple[Any, Any]:
-    """Owned columns whose differences reach into a layer; each belongs to one side only."""
-    start, count = strip.runs[side]
-    first, stop = max(start - 2, GHOST), min(start + count + 2, u.shape[1] - GHOST)
-    if side and strip.runs[0, 1]:
-        first = max(first, strip.runs[0, 0] + strip.runs[0, 1] + 2)
-    return unsigned(first), unsigned(max(stop, first) if count else first)
-
-
-@njit(**_PART)
-def _absorb_columns_adjoint(
-    out: Any, c: Any, z: Any, line: int, row: int, back: int, strip: Any, w1: float, w2: float
-) -> None:
-    """``out += c ∂z`` in a row, with the difference ``back`` columns before."""
-    i, line, back = unsigned(row), unsigned(line), unsigned(back)
-    for side in range(2):
-        first, stop = _reach(out, strip, side)
-        for j in range(first, stop):
-            out[i, j] += c[i, j] * _along(z, line, j - back, w1, w2)
+    """``µ ← b µ + u`` and ``z = a µ`` of two fields in a layer's columns, ghosts included."""
+    disjoint()
+    a, e, f, g = one.a, one.b, two.a, two.b
+    i, k, l, x = (  # noqa: E741
+        unsigned(row), unsigned(line), unsigned(line + 1), unsigned(one.runs[0, 1] * side),
+    )  # fmt: skip
+    start, count = one.runs[side]
+    for j in range(unsigned(start), unsigned(start + count)):
+        first = entry(e, x) * take(m, i, x, 1) + get(u, i, j)
+        second = entry(g, x) * take(n, i, x, 2) + get(v, i, j)
+        put(m, i, x, first, 1)
+        put(n, i, x, second, 2)
+        put(z, k, j, entry(a, x) * first, 3)
+        put(z, l, j, entry(f, x) * second, 4)
+        x += _1
 
 
 @njit(**_PART)
 def _absorb_momentum_columns_adjoint(
-    out: Any, c: Any, u: Any, g: Any, z: Any, line: int, row: int, back: int, strip: Any,
-    w1: float, w2: float,
+    v: Any, b: Any, kept: Any, m: int, grads: Any, z: Any, line: int, row: int, side: int,
+    strip: Any, w1: float, w2: float,
 ) -> None:  # fmt: skip
-    """The same for a velocity, with its part of a density's gradient."""
-    i, line, back = unsigned(row), unsigned(line), unsigned(back)
-    for side in range(2):
-        first, stop = _reach(out, strip, side)
-        for j in range(first, stop):
-            d = c[i, j] * _along(z, line, j - back, w1, w2)
-            out[i, j] += d
-            g[i, j] += u[i, j] * d
+    """``V += b ∂z`` along axis 1 in a row, with its part of the densities' gradients."""
+    disjoint()
+    v0, v1, b0, b1, u0, u1, g4, g5 = v[0], v[1], b[0], b[1], kept[0], kept[1], grads[3], grads[4]
+    i, m, k, l = (  # noqa: E741
+        unsigned(row), unsigned(m), unsigned(line), unsigned(line + 1),
+    )  # fmt: skip
+    first, stop, _ = _run(v0, strip, side)
+    for j in range(first, stop):
+        one = get(b0, i, j) * _along(z, k, j - _1, w1, w2)
+        two = get(b1, i, j) * _along(z, l, j, w1, w2)
+        put(v0, i, j, take(v0, i, j, 1) + one, 1)
+        put(v1, i, j, take(v1, i, j, 2) + two, 2)
+        put(g4, i, j, take(g4, i, j, 3) + get(u0, m, j) * one, 3)
+        put(g5, i, j, take(g5, i, j, 4) + get(u1, m, j) * two, 4)
 
 
 @njit(**_PART)
-def _absorb_normal_columns_adjoint(
-    out: Any, other: Any, c: Any, z: Any, line: int, row: int, strip: Any, w1: float, w2: float
+def _absorb_strain_columns_adjoint(
+    s: Any, c: Any, z: Any, line: int, row: int, side: int, strip: Any, w1: float, w2: float
 ) -> None:
-    """The same for the strain along axis 1, which changes both normal stresses."""
-    la, mu = c[0], c[1]
-    i, line = unsigned(row), unsigned(line)
-    for side in range(2):
-        first, stop = _reach(out, strip, side)
-        for j in range(first, stop):
-            d = _along(z, line, j - _1, w1, w2)
-            out[i, j] += (la[i, j] + mu[i, j] + mu[i, j]) * d
-            other[i, j] += la[i, j] * d
+    """``T += C ∂z`` along axis 1 in a row."""
+    disjoint()
+    s00, s11, s01, la, mu, mm = s[0], s[1], s[2], c[0], c[1], c[2]
+    i, k, l = unsigned(row), unsigned(line), unsigned(line + 1)  # noqa: E741
+    first, stop, _ = _run(s00, strip, side)
+    for j in range(first, stop):
+        one, two = _along(z, k, j - _1, w1, w2), _along(z, l, j, w1, w2)
+        both, twice = get(la, i, j) * one, get(mu, i, j) + get(mu, i, j)
+        put(s00, i, j, take(s00, i, j, 1) + both, 1)
+        put(s11, i, j, take(s11, i, j, 2) + both + twice * one, 2)
+        put(s01, i, j, take(s01, i, j, 3) + get(mm, i, j) * two, 3)
 
 
 # In reverse: gradients
 
 
 @njit(**_PART)
-def _strain_gradients(g: Any, s: Any, u: Any, k: Any, row: int, geometry: Any) -> None:
-    """Stresses times rates of strain in a row: of the moduli's sum and difference, and of shear."""
-    half0, half1, node0, node1, w, surface = geometry
+def _strain_gradients(
+    g: Any, s: Any, kept: Any, m: int, row: int, bound: bool, width: int, w: Any
+) -> None:
+    """Stresses times rates of strain in a row: of the moduli's sum and difference, and of shear.
+
+    Row ``m`` of what is kept has the forward velocities. There is no ``ε₀₀`` where it is ``bound``.
+    """
+    disjoint()
     w01, w02, w11, w12 = w
-    g1, g2, g3, s00, s11, s01, u0, u1 = g[0], g[1], g[2], s[0], s[1], s[2], u[0], u[1]
-    i = unsigned(row)
-    near, far = w01, w02
-    if surface and row == GHOST:  # where there is no ε₀₀
-        near, far = w01 - w01, w02 - w02
-    for j in _owned(g1):
-        e, f = _down(u0, i - _1, j, near, far), _along(u1, i, j - _1, w11, w12)
-        g1[i, j] += (s00[i, j] + s11[i, j]) * (e + f)
-        g2[i, j] += (s00[i, j] - s11[i, j]) * (e - f)
-        g3[i, j] += s01[i, j] * (_down(u1, i, j, w01, w02) + _along(u0, i, j, w11, w12))
-    if node0.slot[row] >= 0:
-        x = unsigned(node0.slot[row])
-        for j in _owned(g1):
-            g1[i, j] += (s00[i, j] + s11[i, j]) * k[0][x, j]
-            g2[i, j] += (s00[i, j] - s11[i, j]) * k[0][x, j]
-    if half0.slot[row] >= 0:
-        x = unsigned(half0.slot[row])
-        for j in _owned(g3):
-            g3[i, j] += s01[i, j] * k[2][x, j]
-    for side in range(2 if len(half1.lines) else 0):
-        first, stop, x = _run(g1, node1, side)
-        for j in range(first, stop):
-            g1[i, j] += (s00[i, j] + s11[i, j]) * k[3][i, x]
-            g2[i, j] -= (s00[i, j] - s11[i, j]) * k[3][i, x]
-            x += _1
-        first, stop, x = _run(g3, half1, side)
-        for j in range(first, stop):
-            g3[i, j] += s01[i, j] * k[1][i, x]
-            x += _1
+    near, far = (w01 - w01, w02 - w02) if bound else (w01, w02)
+    g1, g2, g3, s00, s11, s01, u0, u1 = g[0], g[1], g[2], s[0], s[1], s[2], kept[0], kept[1]
+    i, m = unsigned(row), unsigned(m)
+    for j in _owned(width):
+        e, f = _down(u0, m - _1, j, near, far), _along(u1, m, j - _1, w11, w12)
+        twist = _down(u1, m, j, w01, w02) + _along(u0, m, j, w11, w12)
+        put(g1, i, j, take(g1, i, j, 1) + (get(s00, i, j) + get(s11, i, j)) * (e + f), 1)
+        put(g2, i, j, take(g2, i, j, 2) + (get(s00, i, j) - get(s11, i, j)) * (e - f), 2)
+        put(g3, i, j, take(g3, i, j, 3) + get(s01, i, j) * twist, 3)
 
 
 @njit(**_PART)
-def _adjoint_velocity_row(v: Any, s: Any, b: Any, u: Any, g: Any, row: int, w: Any) -> None:
-    """``_velocity_row``, and forward velocities times what it changes: of the densities."""
+def _layer_gradients(g: Any, s: Any, kept: Any, line: int, row: int, width: int) -> None:
+    """The part of the layers' memory along axis 0, which is in a line of what is kept."""
+    disjoint()
+    g1, g2, g3, s00, s11, s01, q00, q10 = g[0], g[1], g[2], s[0], s[1], s[2], kept[2], kept[4]
+    i, x = unsigned(row), unsigned(line)
+    for j in _owned(width):
+        e = get(q00, x, j)
+        put(g1, i, j, take(g1, i, j, 1) + (get(s00, i, j) + get(s11, i, j)) * e, 1)
+        put(g2, i, j, take(g2, i, j, 2) + (get(s00, i, j) - get(s11, i, j)) * e, 2)
+        put(g3, i, j, take(g3, i, j, 3) + get(s01, i, j) * get(q10, x, j), 3)
+
+
+@njit(**_PART)
+def _layer_columns_gradients(
+    g: Any, s: Any, kept: Any, m: int, row: int, side: int, strip: Any
+) -> None:
+    """The part of the layers' memory along axis 1."""
+    disjoint()
+    g1, g2, g3, s00, s11, s01, q01, q11 = g[0], g[1], g[2], s[0], s[1], s[2], kept[3], kept[5]
+    i, m = unsigned(row), unsigned(m)
+    first, stop, x = _run(s00, strip, side)
+    for j in range(first, stop):
+        f = get(q11, m, x)
+        put(g1, i, j, take(g1, i, j, 1) + (get(s00, i, j) + get(s11, i, j)) * f, 1)
+        put(g2, i, j, take(g2, i, j, 2) - (get(s00, i, j) - get(s11, i, j)) * f, 2)
+        put(g3, i, j, take(g3, i, j, 3) + get(s01, i, j) * get(q01, m, x), 3)
+        x += _1
+
+
+@njit(**_PART)
+def _adjoint_velocity_down_row(
+    v: Any, s: Any, b: Any, u: Any, m: int, g: Any, row: int, width: int, w: Any
+) -> None:
+    """``v₀ += b ∇·σ`` in a row, and ``u₀`` times this, which is of the densities' gradients."""
+    disjoint()
     w01, w02, w11, w12 = w
-    v0, v1, s00, s11, s01, b0, b1 = v[0], v[1], s[0], s[1], s[2], b[0], b[1]
-    u0, u1, g4, g5 = u[0], u[1], g[3], g[4]
-    i = unsigned(row)
-    for j in _owned(v0):
-        d0 = b0[i, j] * (_down(s00, i, j, w01, w02) + _along(s01, i, j - _1, w11, w12))
-        v0[i, j] += d0
-        g4[i, j] += u0[i, j] * d0
-    for j in _owned(v1):
-        d1 = b1[i, j] * (_down(s01, i - _1, j, w01, w02) + _along(s11, i, j, w11, w12))
-        v1[i, j] += d1
-        g5[i, j] += u1[i, j] * d1
+    v0, s00, s01, b0, u0, g4 = v[0], s[0], s[2], b[0], u[0], g[3]
+    i, m = unsigned(row), unsigned(m)
+    for j in _owned(width):
+        d = _down(s00, i, j, w01, w02) + _along(s01, i, j - _1, w11, w12)
+        change = get(b0, i, j) * d
+        put(v0, i, j, take(v0, i, j, 1) + change, 1)
+        put(g4, i, j, take(g4, i, j, 2) + get(u0, m, j) * change, 2)
+
+
+@njit(**_PART)
+def _adjoint_velocity_along_row(
+    v: Any, s: Any, b: Any, u: Any, m: int, g: Any, row: int, width: int, w: Any
+) -> None:
+    """The same of ``v₁``: both in one loop are more rows than a processor keeps track of."""
+    disjoint()
+    w01, w02, w11, w12 = w
+    v1, s11, s01, b1, u1, g5 = v[1], s[1], s[2], b[1], u[1], g[4]
+    i, m = unsigned(row), unsigned(m)
+    for j in _owned(width):
+        d = _down(s01, i - _1, j, w01, w02) + _along(s11, i, j, w11, w12)
+        change = get(b1, i, j) * d
+        put(v1, i, j, take(v1, i, j, 1) + change, 1)
+        put(g5, i, j, take(g5, i, j, 2) + get(u1, m, j) * change, 2)
+
+
+# In reverse: sources and receivers
+
+
+@njit(**_PART)
+def _receive_normal_row(
+    s: Any, t: Any, la: Any, mu: Any, points: Any, field: int, row: int, n: int
+) -> None:
+    """Add to a normal stress and, through the moduli, to both of the scaled ones."""
+    _, columns, weights, point, series = points
+    for k in _here(points, field, row):
+        for x in range(weights.shape[1]):
+            j, value = columns[k, x], weights[k, x] * series[point[k], n]
+            s[row, j] += (la[row, j] + mu[row, j] + mu[row, j]) * value
+            t[row, j] += la[row, j] * value
+
+
+@njit(**_PART)
+def _receive_velocity_row(
+    v: Any, b: Any, u: Any, m: int, g: Any, points: Any, field: int, row: int, n: int
+) -> None:
+    """Add the traces' cotangents to a velocity, which has the opposite sign."""
+    _, columns, weights, point, series = points
+    for k in _here(points, field, row):
+        for x in range(weights.shape[1]):
+            j = columns[k, x]
+            d = b[row, j] * weights[k, x] * series[point[k], n]
+            v[row, j] -= d
+            g[row, j] -= u[m, j] * d
+
+
+@njit(**_PART)
+def _record_normal_row(
+    s: Any, t: Any, la: Any, mu: Any, points: Any, field: int, row: int, n: int
+) -> None:
+    """Put aside a normal stress from the scaled ones."""
+    _, columns, weights, _, _, parts = points
+    for k in _here(points, field, row):
+        value = weights[k, 0] * 0
+        for x in range(weights.shape[1]):
+            if weights[k, x] != 0:
+                j = columns[k, x]
+                mean = (s[row, j] + t[row, j]) / (la[row, j] + mu[row, j])
+                value += weights[k, x] * (mean + (s[row, j] - t[row, j]) / mu[row, j]) / 4
+        parts[k, n % parts.shape[1]] = value
+
+
+@njit(**_PART)
+def _record_shear_row(s: Any, c: Any, points: Any, field: int, row: int, n: int) -> None:
+    """Put aside the shear stress from the scaled one."""
+    _, columns, weights, _, _, parts = points
+    for k in _here(points, field, row):
+        value = weights[k, 0] * 0
+        for x in range(weights.shape[1]):
+            if weights[k, x] != 0:
+                value += weights[k, x] * s[row, columns[k, x]] / c[row, columns[k, x]]
+        parts[k, n % parts.shape[1]] = value
 
 
 # In reverse: steps
 
 
 @njit(**_PART)
+def _begin_row(
+    n: int, row: int, s: Any, c: Any, q: Any, z: Any, geometry: Any, receivers: Any, sources: Any
+) -> None:
+    """Make a row of stresses ready for step ``n``: receive traces' cotangents, record sources.
+
+    Of another rank's row, which comes complete, only the layers' memory is needed.
+    """
+    half0, node0, surface, width = geometry[0], geometry[2], geometry[5], geometry[6]
+    if GHOST <= row < s[0].shape[0] - GHOST:
+        _receive_normal_row(s[0], s[1], c[0], c[1], receivers, 2, row, n)
+        _receive_normal_row(s[1], s[0], c[0], c[1], receivers, 3, row, n)
+        _inject_times_row(s[2], c[2], receivers, 4, row, n)
+        if surface and row < 2 * GHOST:
+            _free(s, row)
+        _record_normal_row(s[0], s[1], c[0], c[1], sources, 2, row, n)
+        _record_normal_row(s[1], s[0], c[0], c[1], sources, 3, row, n)
+        _record_shear_row(s[2], c[2], sources, 4, row, n)
+    if node0.slot[row] >= 0:
+        _remember(q[0], q[2], z[0], z[1], s[0], s[2], row, node0, half0, width)
+
+
+@njit(**_PART)
 def _adjoint_velocities(
-    row: int, v: Any, s: Any, b: Any, u: Any, kept: Any, g: Any, p: Any, q: Any, z: Any,
-    geometry: Any, lines: Any,
+    n: int, row: int, v: Any, s: Any, b: Any, kept: Any, level: int, g: Any, p: Any, q: Any, z: Any,
+    geometry: Any, lines: Any, line: int, receivers: Any, sources: Any,
 ) -> None:  # fmt: skip
     """A row of the transpose of ``_stresses``, with the gradients."""
-    half0, half1, node0, node1, w, _ = geometry
+    half0, half1, node0, node1, w, surface, width = geometry
     w01, w02, w11, w12 = w
-    _strain_gradients(g, s, u, kept, row, geometry)
-    _adjoint_velocity_row(v, s, b, u, g, row, w)
-    if _near(node0.slot, row):
-        _absorb_momentum_adjoint(v[0], b[0], u[0], g[3], z[0], row, row, node0.slot, w01, w02)
-    if _near(half0.slot, row - 1):
-        _absorb_momentum_adjoint(v[1], b[1], u[1], g[4], z[1], row, row - 1, half0.slot, w01, w02)
-    if len(half1.lines):
-        _remember_columns(q[1], lines, 0, s[2], row, half1)
-        _absorb_momentum_columns_adjoint(v[0], b[0], u[0], g[3], lines, 0, row, 1, half1, w11, w12)
-        _remember_columns(q[3], lines, 1, s[1], row, node1)
-        _absorb_momentum_columns_adjoint(v[1], b[1], u[1], g[4], lines, 1, row, 0, node1, w11, w12)
+    rows, pitch = v[0].shape
+    if GHOST <= row < rows - GHOST:
+        m = level * rows + row
+        prefetch(kept[0], (m + AHEAD) * pitch, pitch)
+        prefetch(kept[1], (m + AHEAD) * pitch, pitch)
+        # What is loaded with a shift had better be stored long before.
+        sides = 2 if len(half1.lines) else 0
+        for side in range(sides):
+            _remember_columns(q[1], q[3], lines, line, s[2], s[1], row, side, half1, node1)
+        _strain_gradients(g, s, kept, m, row, surface and row == GHOST, width, w)
+        if node0.slot[row] >= 0:
+            line_kept = level * len(node0.lines) + node0.slot[row]
+            _layer_gradients(g, s, kept, line_kept, row, width)
+        _adjoint_velocity_down_row(v, s, b, kept, m, g, row, width, w)
+        _adjoint_velocity_along_row(v, s, b, kept, m, g, row, width, w)
+        if _near(node0.slot, row):
+            _absorb_momentum_adjoint(v, b, kept, m, g, z, row, node0.slot, width, w01, w02)
+        for side in range(sides):
+            _layer_columns_gradients(g, s, kept, m, row, side, node1)
+            _absorb_momentum_columns_adjoint(v, b, kept, m, g, lines, line, row, side, node1,
+                                             w11, w12)  # fmt: skip
+        _receive_velocity_row(v[0], b[0], kept[0], m, g[3], receivers, 0, row, n)
+        _receive_velocity_row(v[1], b[1], kept[1], m, g[4], receivers, 1, row, n)
+        if surface and row < 2 * GHOST:
+            _reflect(v[0], v[1], row, 1)
+        _record_row(v[0], sources, 0, row, n)
+        _record_row(v[1], sources, 1, row, n)
     if half0.slot[row] >= 0:
-        _remember(p[0], z[2], v[0], row, half0)
-    if node0.slot[row] >= 0:
-        _remember(p[2], z[3], v[1], row, node0)
+        _remember(p[0], p[2], z[2], z[3], v[0], v[1], row, half0, node0, width)
 
 
 @njit(**_PART)
 def _adjoint_stresses(
-    row: int, s: Any, v: Any, c: Any, p: Any, z: Any, geometry: Any, lines: Any
+    row: int, s: Any, v: Any, c: Any, p: Any, z: Any, geometry: Any, lines: Any, line: int
 ) -> None:
     """A row of the transpose of ``_velocities``."""
-    half0, half1, node0, node1, w, surface = geometry
+    half0, half1, _, node1, w, _, width = geometry
     w01, w02, w11, w12 = w
-    _stress_row(s, v, c, row, surface and row == GHOST, w)
-    if _near(half0.slot, row - 1):
-        _absorb_normal_adjoint(s[0], s[1], c, z[2], row, half0.slot, w01, w02)
-    if _near(node0.slot, row):
-        _absorb_adjoint(s[2], c[2], z[3], row, row, node0.slot, w01, w02)
-    if len(half1.lines):
-        _remember_columns(p[3], lines, 0, v[1], row, half1)
-        _absorb_normal_columns_adjoint(s[1], s[0], c, lines, 0, row, half1, w11, w12)
-        _remember_columns(p[1], lines, 1, v[0], row, node1)
-        _absorb_columns_adjoint(s[2], c[2], lines, 1, row, 0, node1, w11, w12)
+    sides = 2 if len(half1.lines) else 0
+    for side in range(sides):
+        _remember_columns(p[3], p[1], lines, line, v[1], v[0], row, side, half1, node1)
+    _stress_row(s, v, c, row, width, w)
+    if _near(half0.slot, row):
+        _absorb_strain_adjoint(s, c, z, row, half0.slot, width, w01, w02)
+    for side in range(sides):
+        _absorb_strain_columns_adjoint(s, c, lines, line, row, side, node1, w11, w12)
+
+
+@njit(**_PART)
+def _part_back(
+    top: int, begin: int, phases: Any, x: int, t: int, stages: int, v: Any, s: Any, b: Any, c: Any,
+    kept: Any, g: Any, p: Any, q: Any, z: Any, geometry: Any, receivers: Any, sources: Any,
+    lines: Any,
+) -> None:  # fmt: skip
+    """Take a part of a phase of :func:`reverse`."""
+    rows, line, height = phases[x, t], 2 * t, s[0].shape[0]
+    for r in _positions(rows, stages):
+        for k in range(0, stages, 2):
+            row, n = r - LAG * k, top - k // 2
+            if rows[k, 0] <= row < rows[k, 1]:
+                if k > 0 and GHOST <= row < height - GHOST:
+                    _adjoint_stresses(row, s, v, c, p, z, geometry, lines, line)
+                if n >= begin:
+                    _begin_row(n, row, s, c, q, z, geometry, receivers, sources)
+            row -= LAG
+            if k + 1 < stages and rows[k + 1, 0] <= row < rows[k + 1, 1]:
+                _adjoint_velocities(n, row, v, s, b, kept, n - begin, g, p, q, z, geometry, lines,
+                                    line, receivers, sources)  # fmt: skip
 
 
 @njit(parallel=True, **_ENTRY)
-def _adjoint_sweep(
-    v: Any, s: Any, b: Any, c: Any, u: Any, kept: Any, g: Any, p: Any, q: Any, z: Any,
-    half0: Any, half1: Any, node0: Any, node1: Any, w: Any, surface: bool, fused: bool, rows: Any,
-) -> None:  # fmt: skip
-    threads, height = rows.shape[0], v[0].shape[0] - 2 * GHOST
-    for x in prange(len(node0.lines)):
-        _remember(q[0], z[0], s[0], node0.lines[x], node0)
-    for x in prange(len(half0.lines)):
-        _remember(q[2], z[1], s[2], half0.lines[x], half0)
-    for t in prange(threads):
-        geometry = (half0, half1, node0, node1, w, surface)
-        low = GHOST + height * t // threads
-        stop = GHOST + height * (t + 1) // threads
-        for row in range(low, stop):
-            _adjoint_velocities(row, v, s, b, u, kept, g, p, q, z, geometry, rows[t])
-            if _early(row - 2, low, stop, fused):
-                _adjoint_stresses(row - 2, s, v, c, p, z, geometry, rows[t])
-
-
-@njit(parallel=True, **_ENTRY)
-def _adjoint_rest(
-    s: Any, v: Any, c: Any, p: Any, z: Any,
-    half0: Any, half1: Any, node0: Any, node1: Any, w: Any, surface: bool, fused: bool, rows: Any
-) -> None:  # fmt: skip
-    threads, height = rows.shape[0], v[0].shape[0] - 2 * GHOST
-    for t in prange(threads):
-        geometry = (half0, half1, node0, node1, w, surface)
-        low = GHOST + height * t // threads
-        stop = GHOST + height * (t + 1) // threads
-        for row in range(low, stop):
-            if not _early(row, low, stop, fused):
-                _adjoint_stresses(row, s, v, c, p, z, geometry, rows[t])
-
-
-@njit(**_ENTRY)
-def receive_adjoint(
-    n: int, v: Any, s: Any, b: Any, c: Any, u: Any, gradients: Any, receivers: Any
-) -> None:
-    """The transpose of ``record``: add the traces' cotangents.
-
-    What velocities change by has its part of the densities' gradients, as in the steps.
-    """
-    _inject_normal(s[0], s[1], c[0], c[1], receivers[2], n)
-    _inject_normal(s[1], s[0], c[0], c[1], receivers[3], n)
-    _inject_times(s[2], c[2], receivers[4], n)
-    _receive_velocity(v[0], b[0], u[0], gradients[3], receivers[0], n)
-    _receive_velocity(v[1], b[1], u[1], gradients[4], receivers[1], n)
-
-
-@njit(**_PART)
-def _inject_normal(s: Any, t: Any, la: Any, mu: Any, points: Any, n: int) -> None:
-    """Add to a normal stress and, through the moduli, to both of the scaled ones."""
-    nodes, weights, series = points
-    x, y, a, b = s.reshape(-1), t.reshape(-1), la.reshape(-1), mu.reshape(-1)
-    for r in range(nodes.shape[0]):
-        for k in range(nodes.shape[1]):
-            i = nodes[r, k]
-            value = weights[r, k] * series[r, n]
-            x[i] += (a[i] + b[i] + b[i]) * value
-            y[i] += a[i] * value
-
-
-@njit(**_PART)
-def _record_normal(s: Any, t: Any, la: Any, mu: Any, points: Any, n: int) -> None:
-    """Record a normal stress from the scaled ones."""
-    nodes, weights, series = points
-    x, y, a, b = s.reshape(-1), t.reshape(-1), la.reshape(-1), mu.reshape(-1)
-    for r in range(nodes.shape[0]):
-        value = weights[r, 0] * 0
-        for k in range(nodes.shape[1]):
-            i = nodes[r, k]
-            if weights[r, k] != 0:
-                mean = (x[i] + y[i]) / (a[i] + b[i])
-                value += weights[r, k] * (mean + (x[i] - y[i]) / b[i]) / 4
-        series[r, n] = value
-
-
-@njit(**_PART)
-def _record_quotient(s: Any, c: Any, points: Any, n: int) -> None:
-    nodes, weights, series = points
-    x, a = s.reshape(-1), c.reshape(-1)
-    for r in range(nodes.shape[0]):
-        value = weights[r, 0] * 0
-        for k in range(nodes.shape[1]):
-            i = nodes[r, k]
-            if weights[r, k] != 0:
-                value += weights[r, k] * x[i] / a[i]
-        series[r, n] = value
-
-
-@njit(**_ENTRY)
-def first_half_adjoint(
-    n: int, v: Any, s: Any, b: Any, c: Any, u: Any, kept: Any, gradients: Any, p: Any,
-    q: Any, z: Any, geometry: Any, fused: bool, sources: Any, rows: Any,
-) -> None:  # fmt: skip
-    """The transpose of the stresses, with the gradients; and some of that of the velocities.
-
-    ``u`` and ``kept`` are the velocities and the layers' memory after the step's forward
-    counterpart.
-    """
-    if geometry[5]:
-        _odd(s[0], 0)
-        _odd(s[2], 1)
-        _even(u[0], 1)
-        _even(u[1], 0)
-    _record_normal(s[0], s[1], c[0], c[1], sources[2], n)
-    _record_normal(s[1], s[0], c[0], c[1], sources[3], n)
-    _record_quotient(s[2], c[2], sources[4], n)
-    _adjoint_sweep(v, s, b, c, u, kept, gradients, p, q, z, *geometry, fused, rows)
-    _record(v[0], sources[0], n)
-    _record(v[1], sources[1], n)
-
-
-@njit(**_ENTRY)
-def second_half_adjoint(
-    s: Any, v: Any, c: Any, p: Any, z: Any, geometry: Any, fused: bool, rows: Any
-) -> None:
-    """The rest of the transpose of the velocities."""
-    half0, _, node0, _, _, surface = geometry
-    if surface:
-        _even(v[0], 1)
-        _even(v[1], 0)
-    stop = v[0].shape[0] - GHOST
-    for x in half0.lines:  # those of other ranks
-        if x < GHOST or x >= stop:
-            _remember(p[0], z[2], v[0], x, half0)
-    for x in node0.lines:
-        if x < GHOST or x >= stop:
-            _remember(p[2], z[3], v[1], x, node0)
-    _adjoint_rest(s, v, c, p, z, *geometry, fused, rows)
-
-
-@njit(**_ENTRY)
 def reverse(
-    first: int, last: int, v: Any, s: Any, b: Any, c: Any, u0: Any, u1: Any, kept: Any,
-    gradients: Any, p: Any, q: Any, z: Any, geometry: Any, sources: Any, receivers: Any, rows: Any,
+    last: int, first: int, begin: int, phases: Any, v: Any, s: Any, b: Any, c: Any, kept: Any,
+    g: Any, p: Any, q: Any, z: Any,
+    half0: Any, half1: Any, node0: Any, node1: Any, w: Any, surface: bool, width: int,
+    receivers: Any, sources: Any, lines: Any,
 ) -> None:  # fmt: skip
-    """Take the steps ``last − 1`` … ``first`` back on a rank without neighbours."""
-    for n in range(last - 1, first - 1, -1):
-        k = n - first
-        u = u0[k + 1], u1[k + 1]
-        receive_adjoint(n, v, s, b, c, u, gradients, receivers)
-        first_half_adjoint(
-            n, v, s, b, c, u,
-            (kept[0][k + 1], kept[1][k + 1], kept[2][k + 1], kept[3][k + 1]),
-            gradients, p, q, z, geometry, True, sources, rows,
-        )  # fmt: skip
-        second_half_adjoint(s, v, c, p, z, geometry, True, rows)
+    """Take the steps ``last − 1`` … ``first`` back, or some of their rows.
+
+    Half steps are numbered from the stresses that are made ready for the first velocities: number
+    0 of a sweep is the last of the one before. The first of ``phases`` is there to begin with, and
+    only run once. ``kept`` begins with step ``begin``.
+    """
+    steps = phases.shape[2] // 2
+    for top in range(last - 1, first - 1, -steps):
+        stages = min(phases.shape[2], 2 * (top - first + 1) + 1)
+        for x in range(0 if top == last - 1 else 1, phases.shape[0]):
+            for t in prange(phases.shape[1]):
+                geometry = (half0, half1, node0, node1, w, surface, width)
+                _part_back(top, begin, phases, x, t, stages, v, s, b, c, kept, g, p, q, z, geometry,
+                           receivers, sources, lines)  # fmt: skip
+        for n in range(top - stages // 2 + 1, top + 1):
+            _collect(sources, n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,17 +12,22 @@ from ..comm import CartesianGrid, HaloExchange
 from ..propagator import Propagator
 from ..variable import Array
 from .acquisition import Points, TraceCollection
-from .padding import Padding
+from .padding import LINE, Padding
 from .pml import Layers
+from .row_points import RowPoints, by_rows
+from .wavefront import Wavefront
 
 #: Where the fields' samples are, in cells from the nodes.
 SHIFTS = {"v0": (0.5, 0.0), "v1": (0.0, 0.5), "s00": (0.0, 0.0), "s11": (0.0, 0.0),
           "s01": (0.5, 0.5)}  # fmt: skip
 _NEAR, _FAR = 9 / 8, -1 / 24
 
+#: Steps that are taken in one sweep. Of more, the rows do not stay in a cache of 1 MB.
+SWEPT = 4
+
 
 class Kept(NamedTuple):
-    """Levels of the velocities, and of the layers' memory of strain rates, through a block."""
+    """The velocities after each step of a block, and the layers' memory of strain rates."""
 
     v0: Array
     v1: Array
@@ -67,6 +73,7 @@ class ElasticPropagator(Propagator):
         dtype: Any,
     ) -> None:
         import numba
+        from mpi4py import MPI
 
         from . import elastic_kernels as kernels
 
@@ -86,12 +93,22 @@ class ElasticPropagator(Propagator):
         self._scales = np.array([1 / area, 1 / area, *(-dt / area,) * 3]).astype(self.dtype)
         top = grid.start[0] == 0
         self._surface = bool(surface and top)
-        ends = list(zip(grid.start, grid.stop))
-        half = [layer.halves(a, b, ghost, 1, self.dtype) for layer, (a, b) in zip(layers, ends)]
-        node = [layer.nodes(a, b, ghost, self.dtype) for layer, (a, b) in zip(layers, ends)]
+        # Along rows, layers are taken with the columns that their differences reach, in vectors.
+        vector = self.padding.vector
+        pairs = [
+            layer.both(*ends, ghost, self.dtype, reach, multiple)
+            for layer, ends, reach, multiple in zip(
+                layers, zip(grid.start, grid.stop), (0, ghost), (1, vector)
+            )
+        ]
+        node, half = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        columns = grid.patch_shape[1]
+        width = -(-columns // vector) * vector
+        if width + 2 * ghost > self.padding.pitch:
+            width = columns
         real = self.dtype.type
         weights = tuple(real(c / h) for h in spacing for c in (_NEAR, _FAR))
-        self._geometry = (*half, *node, weights, self._surface)
+        self._geometry = (*half, *node, weights, self._surface, width)
         self._half, self._node, self._weights = half, node, weights
         self._outside = (
             top and not surface, grid.stop[0] == grid.shape[0],
@@ -101,33 +118,51 @@ class ElasticPropagator(Propagator):
         self._halo_v, self._halo_s = halo.buffers(2, self.dtype), halo.buffers(3, self.dtype)
         self._halo_model = HaloExchange(grid, ghost, corners=True).buffers(2, self.dtype)
         self._fields = self._new_fields()
-        self._threads = numba.get_num_threads()
-        self._rows = self.padding.lines(self._threads, 2)
-        # Stresses may follow velocities in one sweep where no other rank's columns are needed.
-        self._fused = grid.dims[1] == 1
+        shared = grid.start[0] > 0, grid.stop[0] < grid.shape[0]
+        rows, threads = self._inner[0], numba.get_num_threads()
+        # Half steps may follow each other in one sweep where they need no other rank's columns.
+        fused = grid.dims[1] == 1
+        front = Wavefront(rows.start, rows.stop, threads, SWEPT, shared, fused)
+        steps_of_all = self.comm.allreduce(front.steps, MPI.MIN)  # exchanges are made together
+        front = Wavefront(rows.start, rows.stop, threads, steps_of_all, shared, fused)
+        self._swept, self._phases = front.steps, front.forward()
+        self._ready, self._phases_back = front.reverse()
+        self._halves = Wavefront(rows.start, rows.stop, threads, 1, fused=False).forward()
+        self._rows = self.padding.lines(2 * front.parts)
         # One row more than lines: it stays zero, for lines outside of the layers.
         self._z = tuple(
             self.padding.lines(len(strip.lines) + 1)
             for strip in (node[0], half[0], half[0], node[0])
         )
+        # Where each field's parts of traces are among all of them.
+        ends = np.cumsum([0, *(c.rows(self.runs - 1).stop for c in self._collections.values())])
+        self._places = {name: slice(*pair) for name, *pair in zip(fields, ends, ends[1:])}
         self._parts = self._new_parts()
         # A free surface halves the cells of whole rows: the transposes take them as half as heavy.
         self._light = {name: self._surface and SHIFTS[name][0] == 0 for name in SHIFTS}
 
-    def _new_parts(self) -> dict[str, Array]:
-        return {name: c.new_parts(self.steps, self.dtype) for name, c in self._collections.items()}
+    def _new_parts(self) -> Array:
+        """Return room for this rank's parts of all traces, zero: (parts, steps)."""
+        return np.zeros((sum(p.stop - p.start for p in self._places.values()), self.steps),
+                        self.dtype)  # fmt: skip
 
     def _new_fields(self) -> tuple[Array, ...]:
         """Return v0, v1, the stresses, and the layers' memories, all zero."""
-        fields, lines, rows = self.padding.fields, self.padding.lines, self.padding.rows
+        fields, lines = self.padding.fields, self.padding.lines
         half, node = [len(h.lines) for h in self._half], [len(n.lines) for n in self._node]
-
-        def side(count: int) -> Array:
-            return np.zeros((rows, count), self.dtype)
-
+        side = self._sides
         p = (lines(half[0]), side(node[1]), lines(node[0]), side(half[1]))
         q = (lines(node[0]), side(half[1]), lines(half[0]), side(node[1]))
         return (*(fields() for _ in range(5)), *p, *q)
+
+    def _sides(self, count: int, *leading: int) -> Array:
+        """Return zeros for so many columns of each row, in whole cache lines."""
+        entries = self.padding.vector
+        shape = (*leading, self.padding.rows, -(-count // entries) * entries)
+        memory = np.empty(prod(shape) + entries, self.dtype)
+        memory[...] = 0
+        begin = -memory.ctypes.data % LINE // self.dtype.itemsize
+        return memory[begin : begin + prod(shape)].reshape(shape)
 
     def _cut(self, fields: Sequence[Array]) -> list[Array]:
         return [self.padding.cut(field) for field in fields]
@@ -140,23 +175,22 @@ class ElasticPropagator(Propagator):
 
     def kept_bytes(self, steps: int) -> int:
         fields = (*self._fields[:2], *self._fields[9:])
-        return (steps + 1) * sum(int(field.nbytes) for field in fields)
+        return steps * sum(int(field.nbytes) for field in fields)
 
     def new_kept(self, steps: int) -> Kept:
         q00, q01, q10, q11 = self._fields[9:]
-        fields, lines, levels = self.padding.fields, self.padding.lines, steps + 1
+        fields, lines, side = self.padding.fields, self.padding.lines, self._sides
         return Kept(
-            fields(levels), fields(levels),
-            lines(levels, len(q00)), np.zeros((levels, *q01.shape), self.dtype),
-            lines(levels, len(q10)), np.zeros((levels, *q11.shape), self.dtype),
+            fields(steps), fields(steps),
+            lines(steps, len(q00)), side(q01.shape[1], steps),
+            lines(steps, len(q10)), side(q11.shape[1], steps),
         )  # fmt: skip
 
     def prepare(self, *inputs: Array) -> None:
         lam, mu, rho, self._mechanisms, self._wavelets = inputs
         self._model = self._padded(lam, mu, rho)
         self._b, self._c = self._coefficients(*self._model)
-        for parts in self._parts.values():
-            parts[...] = 0
+        self._parts[...] = 0
 
     def _padded(self, lam: Array, mu: Array, rho: Array) -> tuple[Array, Array, Array]:
         """Return λ (as it is), and µ and ρ with their neighbours' nodes and edges continued."""
@@ -202,49 +236,51 @@ class ElasticPropagator(Propagator):
         for field in self._fields:
             field[...] = 0
         amplitudes = self._amplitudes(self._mechanisms[run], self._wavelets[run])
-        self._source_points = self._source_arguments(run, amplitudes)
-        self._receiver_points = self._receiver_arguments(run, self._parts)
+        self._source_points = self._sources_of(run, amplitudes)
+        self._receiver_points = self._recorder(
+            self._by_rows(run, self._receivers, self._trace_rows(run), self._parts)
+        )
 
     def _amplitudes(self, mechanisms: Array, wavelets: Array) -> list[Array]:
         """Return for each field what the sources give it, (sources, steps)."""
         columns = (mechanisms * self._scales).T
         return [column[:, None] * wavelets for column in columns]
 
-    def _source_arguments(
-        self, run: int, series: Sequence[Array]
-    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Return what kernels take for forces, and for moments."""
-        forces, moments = [], []
-        for name, points, values in zip(self._sources, self._sources.values(), series):
-            mine = np.ascontiguousarray(values[points.index[run]])
-            if name in ("v0", "v1"):
-                forces.append(self._by_rows(points.nodes[run], points.weights[run], mine))
-            else:
-                moments.append((points.nodes[run], points.weights[run], mine))
-        return tuple(forces), tuple(moments)
+    def _source_rows(self, run: int) -> dict[str, Array]:
+        """Return which of all sources' series are each field's."""
+        ends = np.cumsum([0, *(len(self._sources[name].index[run]) for name in SHIFTS)])
+        return {name: np.arange(*pair) for name, *pair in zip(SHIFTS, ends, ends[1:])}
 
-    def _by_rows(self, nodes: Array, weights: Array, series: Array) -> tuple[Any, ...]:
-        """Return points as entries of rows: where rows start, columns, weights, and points."""
-        point, tap = np.nonzero(weights)
-        row, column = np.divmod(nodes[point, tap], self.padding.pitch)
-        order = np.argsort(row, kind="stable")
-        starts = np.searchsorted(row[order], np.arange(self.padding.rows + 1))
-        return starts, column[order], weights[point, tap][order], point[order], series
+    def _trace_rows(self, run: int) -> dict[str, Array]:
+        """Return which of all parts of traces are each recorded field's."""
+        numbers = np.arange(len(self._parts))
+        return {
+            name: numbers[place][self._collections[name].rows(run)]
+            for name, place in self._places.items()
+        }
 
-    def _receiver_arguments(
-        self, run: int, parts: dict[str, Array], factor: float = 1.0
-    ) -> tuple[Any, ...]:
-        """Return what kernels take for receivers; row weights of a surface times a factor."""
-        found = []
-        for name, points in self._receivers.items():
-            if name in parts:
-                rows = parts[name][self._collections[name].rows(run)]
-                weights = self._weighted(name, points.nodes[run], points.weights[run], factor)
-                found.append((points.nodes[run], weights, rows))
-            else:
-                found.append((points.nodes[run][:0], points.weights[run][:0],
-                              np.zeros((0, self.steps), self.dtype)))  # fmt: skip
-        return tuple(found)
+    def _sources_of(self, run: int, series: Sequence[Array]) -> RowPoints:
+        """Return what kernels take for sources with these series, by field (sources, steps)."""
+        mine = [values[self._sources[x].index[run]] for x, values in zip(SHIFTS, series)]
+        return self._by_rows(run, self._sources, self._source_rows(run), np.concatenate(mine))
+
+    def _by_rows(
+        self, run: int, points: dict[str, Points], index: dict[str, Array], series: Array,
+        factor: float = 1.0,
+    ) -> RowPoints:  # fmt: skip
+        """Sort points of all fields by rows; row weights of a surface times a factor."""
+        nodes, weights, rows = [], [], []
+        for name in SHIFTS:
+            mine = index.get(name, np.empty(0, np.int64))
+            here = slice(len(mine))  # all, or none of a field that is not recorded
+            nodes.append(points[name].nodes[run][here])
+            weights.append(self._weighted(name, nodes[-1], points[name].weights[run][here], factor))
+            rows.append(mine)
+        return by_rows(nodes, weights, rows, series, self.padding)
+
+    def _recorder(self, points: RowPoints) -> tuple[Array, ...]:
+        """Return points with room for what they take of the rows in the steps of a sweep."""
+        return (*points, np.zeros((len(points.point), self._swept + 1), self.dtype))
 
     def _weighted(self, name: str, nodes: Array, weights: Array, factor: float) -> Array:
         if not self._light[name] or factor == 1:
@@ -253,54 +289,30 @@ class ElasticPropagator(Propagator):
         return np.where(first, weights * self.dtype.type(factor), weights)
 
     def advance(self, first: int, last: int, kept: Any = None) -> None:
-        fields = self._fields
-        if kept is None:
-            v0, v1, *q = (field[None] for field in (*fields[:2], *fields[9:]))
+        v, s, p, q = _groups(self._fields)
+        every = last - first if self.grid.size == 1 else self._swept
+        flat = _flat(self.new_kept(0) if kept is None else kept)
+        for n in range(first, last, every):
+            stop = min(n + every, last)
+            for half, phase in enumerate(self._phases[: 2 * (stop - n)]):
+                self._exchange(half, v, s)
+                self._kernels.advance(
+                    n, stop, first, phase, v, s, self._b, self._c, p, q, *self._geometry,
+                    self._source_points, self._receiver_points, flat,
+                )  # fmt: skip
+
+    def _exchange(self, half: int, v: Sequence[Array], s: Sequence[Array]) -> None:
+        """Fill the ghosts of what a half step takes: every other one takes velocities."""
+        if half % 2:
+            self._halo_v.forward(self._cut(v))
         else:
-            v0, v1, *q = kept
-            for levels, field in zip(kept, (*fields[:2], *fields[9:])):
-                levels[0] = field
-        self._advance(first, last, v0, v1, fields[2:5], fields[5:9], tuple(q),
-                      self._source_points, self._receiver_points)  # fmt: skip
-        if kept is not None:
-            for levels, field in zip(kept, (*fields[:2], *fields[9:])):
-                field[...] = levels[last - first]
-
-    def _advance(
-        self, first: int, last: int, v0: Array, v1: Array, s: Sequence[Array], p: Sequence[Array],
-        q: tuple[Array, ...], sources: Any, receivers: Any,
-    ) -> None:  # fmt: skip
-        kernels, s, p = self._kernels, tuple(s), tuple(p)
-        if self.grid.size == 1:
-            kernels.advance(first, last, v0, v1, s, self._b, self._c, p, q, self._geometry,
-                            *sources, receivers, self._threads)  # fmt: skip
-            return
-        levels = len(v0)
-        for n in range(first, last):
-            k, m = (n - first) % levels, (n - first + 1) % levels
-            now, q_now, q_old = (v0[m], v1[m]), tuple(x[m] for x in q), tuple(x[k] for x in q)
-            self._first_half(n, now, (v0[k], v1[k]), s, p, q_now, q_old, sources, self._fused)
-            self._second_half(n, now, s, q_now, q_old, sources, self._fused)
-            kernels.record(n, now, s, receivers)
-
-    def _first_half(
-        self, n: int, v: Any, old: Any, s: Any, p: Any, q: Any, q_old: Any, sources: Any,
-        fused: bool,
-    ) -> None:  # fmt: skip
-        self._halo_s.forward(self._cut(s))
-        copy = v[0].ctypes.data != old[0].ctypes.data
-        self._kernels.first_half(n, v, old, s, self._b, self._c, p, q, q_old, self._geometry,
-                                 copy, fused, sources[0], self._threads)  # fmt: skip
-
-    def _second_half(
-        self, n: int, v: Any, s: Any, q: Any, q_old: Any, sources: Any, fused: bool
-    ) -> None:
-        self._halo_v.forward(self._cut(v))
-        self._kernels.second_half(n, s, v, self._c, q, q_old, self._geometry, fused, sources[1],
-                                  self._threads)  # fmt: skip
+            self._halo_s.forward(self._cut(s))
 
     def results(self) -> tuple[Array, ...]:
-        return tuple(c.forward(self._parts[name]) for name, c in self._collections.items())
+        return self._traces(self._parts)
+
+    def _traces(self, parts: Array) -> tuple[Array, ...]:
+        return tuple(c.forward(parts[self._places[x]]) for x, c in self._collections.items())
 
     # Tangents
 
@@ -336,30 +348,53 @@ class ElasticPropagator(Propagator):
                 self._amplitudes(self._mechanisms[run], self._dwavelets[run]),
             )
         ]
-        self._dsource_points = self._source_arguments(run, series)
-        self._dreceiver_points = self._receiver_arguments(run, self._dparts)
+        self._dsource_points = self._sources_of(run, series)
+        self._silent = self._recorder(self._by_rows(run, self._receivers, {}, self._dparts))
 
     def advance_tangent(self, first: int, last: int) -> None:
-        kernels, inner = self._kernels, self._inner
-        v, s, p, q = _groups(self._fields)
-        dv, ds, dp, dq = _groups(self._dfields)
+        inner = self._inner
+        v, _, _, q = _groups(self._fields)
+        dv, ds, _, _ = _groups(self._dfields)
         for n in range(first, last):
             before = [field[inner].copy() for field in v]
-            primal = v, s, p, q, self._source_points
-            tangent = dv, ds, dp, dq, self._dsource_points
-            for u, stresses, memory, rates, sources in (primal, tangent):
-                self._first_half(n, u, u, stresses, memory, rates, rates, sources, False)
+            self._half_step(n, 0)
             for field, now, old, change in zip(dv, v, before, self._db):
                 field[inner] += change * (now[inner] - old)
-            for u, stresses, _, rates, sources in (primal, tangent):
-                self._second_half(n, u, stresses, rates, rates, sources, False)
+            self._reflect(dv[0], dv[1], 1)
+            self._half_step(n, 1)
             e, f, g = self._strain_rates(v, q)
             dla, dm, dmm = self._dc
             ds[0][inner] += dla * (e + f) + 2 * dm * e
             ds[1][inner] += dla * (e + f) + 2 * dm * f
             ds[2][inner] += dmm * g
-            kernels.record(n, v, s, self._receiver_points)
-            kernels.record(n, dv, ds, self._dreceiver_points)
+            self._reflect(ds[2], ds[0], -1)
+            self._record_tangent(n)
+
+    def _half_step(self, n: int, half: int) -> None:
+        """Take all velocities or stresses, and the tangents as if they were fields."""
+        nothing = _flat(self.new_kept(0))
+        for fields, sources in (
+            (self._fields, self._source_points), (self._dfields, self._dsource_points)
+        ):  # fmt: skip
+            v, s, p, q = _groups(fields)
+            self._exchange(half, v, s)
+            self._kernels.advance(n, n + 1, n, self._halves[half], v, s, self._b, self._c, p, q,
+                                  *self._geometry, sources, self._silent, nothing)  # fmt: skip
+
+    def _reflect(self, half: Array, whole: Array, sign: int) -> None:
+        """Continue two fields above a free surface, the first row of ``whole``, if there is one."""
+        top = self._kernels.GHOST
+        for k in range(1, top + 1) if self._surface else ():
+            half[top - k] = sign * half[top + k - 1]
+            whole[top - k] = sign * whole[top + k]
+
+    def _record_tangent(self, n: int) -> None:
+        run = self._run
+        for name, field in zip(SHIFTS, self._dfields):
+            rows, points = self._trace_rows(run).get(name), self._receivers[name]
+            if rows is not None:
+                taken = points.weights[run] * field.reshape(-1)[points.nodes[run]]
+                self._dparts[rows, n] = taken.sum(axis=1)
 
     def _strain_rates(self, v: Sequence[Array], q: Sequence[Array]) -> tuple[Array, Array, Array]:
         """Return ε₀₀, ε₁₁ and 2 ε₀₁ at the owned nodes, with the layers' part."""
@@ -386,21 +421,20 @@ class ElasticPropagator(Propagator):
             if axis == 0:
                 rate[lines[own]] += memory[own][:, self._inner[1]]
             else:
-                rate[:, lines[own]] += memory[g:-g][:, own]
+                rate[:, lines[own]] += memory[g:-g, : len(own)][:, own]
         if self._surface:
             rates[0][0] = 0
         return rates[0], rates[1], rates[2]
 
     def result_tangents(self) -> tuple[Array, ...]:
-        return tuple(c.forward(self._dparts[name]) for name, c in self._collections.items())
+        return self._traces(self._dparts)
 
     # In reverse
 
     def prepare_reverse(self, cotangents: Sequence[Array]) -> None:
-        self._cotangents = {
-            name: c.adjoint(np.ascontiguousarray(bar))
-            for (name, c), bar in zip(self._collections.items(), cotangents)
-        }
+        self._cotangents = self._new_parts()
+        for (name, c), bar in zip(self._collections.items(), cotangents):
+            self._cotangents[self._places[name]] = c.adjoint(np.ascontiguousarray(bar))
         self._sums = tuple(self.padding.fields() for _ in range(5))
         self._mechanisms_bar = np.zeros(self._mechanisms.shape, self.dtype)
         self._wavelets_bar = np.zeros(self._wavelets.shape, self.dtype)
@@ -410,44 +444,42 @@ class ElasticPropagator(Propagator):
         self._run = run
         for field in (*self._adjoint, *self._z):
             field[...] = 0
-        self._adjoint_receivers = self._receiver_arguments(run, self._cotangents, 2.0)
-        self._adjoint_sources = tuple(
-            (points.nodes[run], self._weighted(name, points.nodes[run], points.weights[run], 0.5),
-             np.zeros((len(points.index[run]), self.steps), self.dtype))
-            for name, points in self._sources.items()
-        )  # fmt: skip
+        self._adjoint_receivers = self._by_rows(
+            run, self._receivers, self._trace_rows(run), self._cotangents, 2.0
+        )
+        index = self._source_rows(run)
+        self._amplitudes_bar = np.zeros((sum(map(len, index.values())), self.steps), self.dtype)
+        self._adjoint_sources = self._recorder(
+            self._by_rows(run, self._sources, index, self._amplitudes_bar, 0.5)
+        )
 
     def reverse(self, last: int, first: int, kept: Any) -> None:
-        kernels, b, c = self._kernels, self._b, self._c
         v, s, p, q = _groups(self._adjoint)
-        u0, u1, *memory = kept
-        if self.grid.size == 1:
-            kernels.reverse(first, last, v, s, b, c, u0, u1, tuple(memory), self._sums, p, q,
-                            self._z, self._geometry, self._adjoint_sources,
-                            self._adjoint_receivers, self._rows)  # fmt: skip
-            return
-        for n in range(last - 1, first - 1, -1):
-            k = n - first
-            u = u0[k + 1], u1[k + 1]
-            kernels.receive_adjoint(n, v, s, b, c, u, self._sums, self._adjoint_receivers)
-            self._halo_s.forward(self._cut(s))
-            kernels.first_half_adjoint(
-                n, v, s, b, c, u,
-                tuple(x[k + 1] for x in memory), self._sums, p, q, self._z, self._geometry,
-                self._fused, self._adjoint_sources, self._rows,
+        flat = _flat(kept)
+
+        def steps_back(stop: int, start: int, phases: Array) -> None:
+            self._kernels.reverse(
+                stop, start, first, phases, v, s, self._b, self._c, flat, self._sums, p, q,
+                self._z, *self._geometry, self._adjoint_receivers, self._adjoint_sources,
+                self._rows,
             )  # fmt: skip
-            self._halo_v.forward(self._cut(v))
-            kernels.second_half_adjoint(s, v, c, p, self._z, self._geometry, self._fused,
-                                        self._rows)  # fmt: skip
+
+        if self.grid.size == 1:
+            steps_back(last, first, self._phases_back[0])
+            return
+        steps_back(last, last - 1, self._ready)
+        for stop in range(last, first, -self._swept):
+            start = max(stop - self._swept, first)
+            for half, phase in enumerate(self._phases_back[: 2 * (stop - start)]):
+                self._exchange(half, v, s)
+                steps_back(stop, start, phase)
 
     def finish_reverse(self, run: int) -> None:
         mechanisms, wavelets = self._mechanisms[run], self._wavelets[run]
         signs = (-1, -1, 1, 1, 1)  # the scaled adjoint velocities have the opposite sign
-        for field, (points, (_, _, series)) in enumerate(
-            zip(self._sources.values(), self._adjoint_sources)
-        ):
-            index = points.index[run]
-            bar = series * (signs[field] * self._scales[field])
+        for field, (name, rows) in enumerate(self._source_rows(run).items()):
+            index = self._sources[name].index[run]
+            bar = self._amplitudes_bar[rows] * (signs[field] * self._scales[field])
             np.add.at(self._mechanisms_bar[run, :, field], index, np.sum(bar * wavelets[index], 1))
             np.add.at(self._wavelets_bar[run], index, bar * mechanisms[index, field, None])
 
@@ -508,6 +540,11 @@ def _shifted(inner: tuple[slice, ...], down: int, right: int) -> tuple[slice, sl
 def _groups(fields: Sequence[Array]) -> tuple[Any, Any, Any, Any]:
     """Return velocities, stresses, and the layers' memories of both."""
     return tuple(fields[:2]), tuple(fields[2:5]), tuple(fields[5:9]), tuple(fields[9:])
+
+
+def _flat(kept: Sequence[Array]) -> tuple[Array, ...]:
+    """Return all levels of what is kept below each other."""
+    return tuple(x.reshape(x.shape[0] * x.shape[1], x.shape[2]) for x in kept)
 
 
 def _plane_modulus(lam: Array, mu: Array) -> tuple[Array, Array]:

@@ -158,6 +158,30 @@ class Layers:
         ranges = _rounded(below, above, (start - beyond[0], stop + beyond[1]), multiple)
         return self._strip(ranges, start - ghost, stop - start + 2 * ghost, 0.5, dtype)
 
+    def both(
+        self, start: int, stop: int, ghost: int, dtype: DTypeLike, reach: int, multiple: int
+    ) -> tuple[Strip, Strip]:
+        """Return nodes, and points half a cell after as many, that lie in a layer, or beside it.
+
+        Parameters
+        ----------
+        start, stop, ghost, dtype
+            As for :meth:`nodes`.
+        reach : int
+            Lines beside a layer that are taken with it.
+        multiple : int
+            As for :meth:`nodes`.
+        """
+        low, high = self.widths
+        first, last = max(start - ghost, 0), min(stop + ghost, self.length)
+        below = (first, min(low + reach, last) if low > first else first)
+        begin = self.length - high - 1 if high else self.length
+        above = (max(begin - reach, first) if begin < last else last, last)
+        ranges = _rounded(below, above, (start, stop), multiple)
+        origin, length = start - ghost, stop - start + 2 * ghost
+        node, half = (self._strip(ranges, origin, length, at, dtype) for at in (0.0, 0.5))
+        return node, half
+
     def _strip(
         self,
         ranges: tuple[tuple[int, int], tuple[int, int]],

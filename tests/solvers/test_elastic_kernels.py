@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from adjoint import Tape
 from adjoint.comm import CartesianGrid
 from adjoint.solvers import ElasticWave
 from adjoint.testing import check_jvp, check_vjp, dot_test
@@ -31,17 +32,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def wave_of(steps: int = STEPS, **settings: Any) -> tuple[ElasticWave, tuple[Any, ...]]:
+def wave_of(
+    steps: int = STEPS, shape: tuple[int, int] = SHAPE, **settings: Any
+) -> tuple[ElasticWave, tuple[Any, ...]]:
     """Return a wave with a source and a receiver on the surface, if there is one, and inputs."""
     top = 0.0 if settings.get("free_surface") else 41.0
     wave = ElasticWave(
-        CartesianGrid(SHAPE, MPI.COMM_SELF), SPACING, DT, steps,
+        CartesianGrid(shape, MPI.COMM_SELF), SPACING, DT, steps,
         sources=[[[top, 51.5]], [[40.0, 60.0]]], receivers=[[top, 55.0], [50.0, 60.0]],
         record=FIELDS,
         **{"pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH, **settings},
     )  # fmt: skip
     random = np.random.default_rng(3)
-    lam, mu, rho = (low + random.random(SHAPE) for low in (3.0, 2.0, 1.5))
+    lam, mu, rho = (low + random.random(shape) for low in (3.0, 2.0, 1.5))
     mechanisms = random.standard_normal((2, 1, 5))
     return wave, (lam, mu, rho, random.standard_normal((2, 1, steps)), mechanisms)
 
@@ -158,6 +161,24 @@ def test_derivatives(name: str) -> None:
     dot_test(program, *inputs, rtol=1e-12)
     check_jvp(program, *inputs)
     check_vjp(program, *inputs)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_number_of_threads_does_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares of the rows, and what is left about their borders, make the same steps."""
+    results = []
+    for threads in (1, 2, 4):
+        monkeypatch.setattr("numba.get_num_threads", lambda count=threads: count)
+        wave, inputs = wave_of(7, (36, 9), **SETTINGS[name])
+        with Tape() as tape:
+            watched = [tape.watch(x) for x in inputs]
+            traces = scaled(wave, *watched)
+        gradients = tape.vjp(list(traces), [trace.value for trace in traces], watched)
+        results.append([*(trace.value for trace in traces), *gradients])
+    for found in results[1:]:
+        for mine, expected in zip(found, results[0], strict=True):
+            assert np.abs(expected).max() > 0
+            np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
 
 
 def test_the_layers_by_default() -> None:

@@ -1,0 +1,73 @@
+"""Points sorted by rows, for sweeps that must be done with a row when they leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..variable import Array
+from .acquisition import TAPS
+from .padding import Padding
+
+
+class RowPoints(NamedTuple):
+    """What points of several fields take of a patch's rows: an entry for each row of a point.
+
+    Attributes
+    ----------
+    starts : numpy.ndarray of int64, shape (fields, rows + 1)
+        Where the entries of each field's rows start.
+    columns : numpy.ndarray of int64, shape (entries, TAPS)
+    weights : numpy.ndarray, shape (entries, TAPS)
+        Zero where a column is not taken.
+    point : numpy.ndarray of int64, shape (entries,)
+        The row of ``series`` that belongs to the point.
+    series : numpy.ndarray, shape (points, steps)
+    """
+
+    starts: Array
+    columns: Array
+    weights: Array
+    point: Array
+    series: Array
+
+
+def by_rows(
+    nodes: Sequence[Array],
+    weights: Sequence[Array],
+    index: Sequence[Array],
+    series: Array,
+    padding: Padding,
+) -> RowPoints:
+    """Return the points of several fields, sorted by rows.
+
+    Parameters
+    ----------
+    nodes, weights : sequence of numpy.ndarray, shape (points, TAPS²)
+        Of each field, as in :class:`~adjoint.solvers.acquisition.Points`.
+    index : sequence of numpy.ndarray of int64, shape (points,)
+        Of each field, the rows of ``series`` that belong to the points.
+    series : numpy.ndarray, shape (points, steps)
+    padding : Padding
+        Of the patch.
+    """
+    counts = [TAPS * len(rows) for rows in index]
+    field = np.repeat(np.arange(len(nodes)), counts)
+    place = np.concatenate(nodes).reshape(-1, TAPS)
+    weight = np.concatenate(weights).reshape(-1, TAPS)
+    point = np.repeat(np.concatenate(index), TAPS)
+    taken = np.flatnonzero((weight != 0).any(axis=1))
+    # Where a weight is zero, the node may be another rank's and have no place here.
+    row = np.where(weight != 0, place // padding.pitch, 0).max(axis=1)[taken]
+    order = np.argsort(field[taken] * padding.rows + row, kind="stable")
+    taken, row = taken[order], row[order]
+    bounds = np.arange(len(nodes))[:, None] * padding.rows + np.arange(padding.rows + 1)
+    return RowPoints(
+        np.searchsorted(field[taken] * padding.rows + row, bounds),
+        np.where(weight[taken] != 0, place[taken] % padding.pitch, 0),
+        np.ascontiguousarray(weight[taken]),
+        point[taken],
+        series,
+    )
