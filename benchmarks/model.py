@@ -1,0 +1,165 @@
+"""A performance model: what a program takes on many ranks, from what is measured on a few.
+
+A message takes ``α + b/β`` seconds (Hockney), and its two ends spend ``o`` on it: a round in which
+a rank exchanges ``k`` messages of ``b`` bytes together with its neighbours takes ``α + o k + b/β``.
+Computing takes what it takes on one rank with a patch of that size while all cores are busy; the
+rank with the largest share of absorbing layers counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log2
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adjoint.comm import Blocks
+
+Array = NDArray[np.float64]
+
+#: Ghost layers of the wave solvers, and bytes of a number.
+GHOST, BYTES = 2, 8
+
+
+@dataclass(frozen=True)
+class Network:
+    """What joins the ranks: seconds a round, a message, and a byte that leaves a rank."""
+
+    latency: float
+    overhead: float
+    per_byte: float
+
+    def seconds(self, rounds: float, messages: float, sent: float) -> float:
+        """Return what rounds of exchanges take in which a rank sends so many messages and bytes."""
+        return rounds * self.latency + messages * self.overhead + sent * self.per_byte
+
+
+def fit_network(samples: Sequence[tuple[float, float, float, float]]) -> Network:
+    """Return the network that explains measured exchanges best.
+
+    Parameters
+    ----------
+    samples : sequence of (rounds, messages, bytes, seconds)
+    """
+    from scipy.optimize import nnls
+
+    table = np.array(samples, np.float64)
+    scaled = table[:, :3] / table[:, 3:]  # so that relative errors count
+    unit = np.linalg.norm(scaled, axis=0)
+    found, _ = nnls(scaled / unit, np.ones(len(table)))
+    return Network(*(found / unit).tolist())
+
+
+@dataclass(frozen=True)
+class Growth:
+    """``first + doubling · log2(size)``: what grows with the depth of trees and of multigrid."""
+
+    first: float
+    doubling: float
+
+    def at(self, size: float) -> float:
+        """Return the value for so many ranks or nodes."""
+        return self.first + self.doubling * log2(size)
+
+
+def fit_growth(by_size: dict[int, float]) -> Growth:
+    """Return the least-squares fit, which does not fall with the size."""
+    x, y = np.log2(list(by_size)), np.array(list(by_size.values()), np.float64)
+    if len(x) < 2:
+        return Growth(float(y.mean()), 0.0)
+    slope = max(float(np.polyfit(x, y, 1)[0]), 0.0)
+    return Growth(float(np.mean(y - slope * x)), slope)
+
+
+@dataclass(frozen=True)
+class Computing:
+    """What one rank takes for patches of a number of nodes, and more for each node in a layer.
+
+    Between two measured sizes, and beyond them, seconds follow a power of the nodes.
+    """
+
+    nodes: tuple[float, ...]
+    seconds: tuple[float, ...]
+    layer: float = 0.0
+
+    def at(self, nodes: float, in_layers: float = 0.0) -> float:
+        """Return the seconds for a patch."""
+        x, y = np.log(self.nodes), np.log(self.seconds)
+        i = int(np.clip(np.searchsorted(x, np.log(nodes)) - 1, 0, len(x) - 2))
+        power = (y[i + 1] - y[i]) / (x[i + 1] - x[i])
+        # Below the smallest patch a step costs no less: what it does besides arithmetic remains.
+        inside = max(float(np.log(nodes)), float(x[0]))
+        return float(np.exp(y[i] + power * (inside - x[i]))) + self.layer * in_layers
+
+
+@dataclass(frozen=True)
+class Wave:
+    """A run of a wave: so many exchanges a step, and so many fields in all of them together."""
+
+    computing: Computing
+    exchanges: int
+    fields: int
+    once: Growth  # rounds of a run besides those of its steps
+
+    def seconds(
+        self, blocks: Blocks, steps: int, layer: int, network: Network, crowding: float = 1.0
+    ) -> float:
+        """Return the seconds of a run; ``crowding`` is the number of ranks that share a core."""
+        slowest = 0.0
+        for lengths, nodes, in_layers in patches(blocks, layer):
+            faces = sides(lengths, blocks)
+            sent = BYTES * GHOST * self.fields * sum(faces)
+            step = crowding * self.computing.at(nodes, in_layers) + network.seconds(
+                self.exchanges if faces else 0, self.exchanges * len(faces), sent
+            )
+            slowest = max(slowest, step)
+        once = self.once.at(blocks.size) if blocks.size > 1 else 0.0
+        return steps * slowest + network.seconds(once, once, 0)
+
+
+@dataclass(frozen=True)
+class Solve:
+    """An iterative solve: what grows does so with the nodes of the whole grid.
+
+    The rounds of messages are those of a whole solve; bytes are for each node of a patch's side.
+    """
+
+    computing: Computing
+    iterations: Growth
+    rounds: Growth
+    sent: Growth
+
+    def seconds(self, blocks: Blocks, network: Network, crowding: float = 1.0) -> float:
+        """Return the seconds of a solve."""
+        lengths = [n / p for n, p in zip(blocks.shape, blocks.dims)]
+        nodes, patch = float(np.prod(blocks.shape)), float(np.prod(lengths))
+        more = self.iterations.at(nodes) / self.iterations.at(patch)
+        computing = crowding * more * self.computing.at(patch)
+        if blocks.size == 1:
+            return computing
+        rounds = self.rounds.at(nodes)
+        return computing + network.seconds(rounds, rounds, self.sent.at(nodes) * max(lengths))
+
+
+def sides(lengths: Sequence[int], blocks: Blocks) -> list[int]:
+    """Return the nodes along each face that an inner patch shares with another rank."""
+    rows, columns = lengths
+    down, across = (min(p - 1, 2) for p in blocks.dims)
+    return [columns] * down + [rows] * across
+
+
+def patches(blocks: Blocks, layer: int) -> list[tuple[tuple[int, int], int, int]]:
+    """Return each kind of patch: its lengths, its nodes, and those of them in layers."""
+    kinds: list[list[tuple[int, int]]] = []
+    for axis in range(2):
+        n = blocks.shape[axis]
+        edges = np.linspace(0, n, blocks.dims[axis] + 1).round().astype(int)
+        inner = np.clip(edges, layer, max(n - layer, layer))
+        kinds.append(sorted({*zip(np.diff(edges).tolist(), np.diff(inner).tolist())}))
+    return [
+        ((rows, columns), rows * columns, rows * columns - clear_rows * clear_columns)
+        for rows, clear_rows in kinds[0]
+        for columns, clear_columns in kinds[1]
+    ]
