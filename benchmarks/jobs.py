@@ -25,10 +25,14 @@ def run(
     script: str, ranks: int, arguments: Sequence[str], timeout: float, threads: int = 1,
     environment: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """Run a benchmark on some ranks; without mpiexec where it starts its jobs itself (0 ranks)."""
+    """Run a benchmark on some ranks; without mpiexec where it starts its jobs itself (0 ranks).
+
+    The environment is that of the ranks alone, not of mpiexec.
+    """
     mpiexec = ["mpiexec", "-n", str(ranks), "--bind-to", "none"] if ranks else []
-    command = [*mpiexec, *program(script, arguments, mpi=ranks > 0)]
-    settings = {**os.environ, **dict.fromkeys(THREADS, str(threads)), **(environment or {})}
+    own = ["env", *(f"{name}={value}" for name, value in (environment or {}).items())]
+    command = [*mpiexec, *own, *program(script, arguments, mpi=ranks > 0)]
+    settings = {**os.environ, **dict.fromkeys(THREADS, str(threads))}
     subprocess.run(command, env=settings, check=True, timeout=timeout)
 
 

@@ -19,8 +19,8 @@ from adjoint.comm import Blocks
 
 Array = NDArray[np.float64]
 
-#: Ghost layers of the wave solvers, and bytes of a number.
-GHOST, BYTES = 2, 8
+#: Of a number.
+BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def fit_growth(by_size: dict[int, float]) -> Growth:
 class Computing:
     """What one rank takes for patches of a number of nodes, and more for each node in a layer.
 
-    Between two measured sizes, and beyond them, seconds follow a power of the nodes.
+    Between two measured sizes seconds follow a power of the nodes, and above the largest the nodes
+    themselves. Below the smallest they stay: what a step does besides arithmetic remains.
     """
 
     nodes: tuple[float, ...]
@@ -86,21 +87,21 @@ class Computing:
 
     def at(self, nodes: float, in_layers: float = 0.0) -> float:
         """Return the seconds for a patch."""
-        x, y = np.log(self.nodes), np.log(self.seconds)
-        i = int(np.clip(np.searchsorted(x, np.log(nodes)) - 1, 0, len(x) - 2))
-        power = (y[i + 1] - y[i]) / (x[i + 1] - x[i])
-        # Below the smallest patch a step costs no less: what it does besides arithmetic remains.
-        inside = max(float(np.log(nodes)), float(x[0]))
-        return float(np.exp(y[i] + power * (inside - x[i]))) + self.layer * in_layers
+        within = np.interp(np.log(nodes), np.log(self.nodes), np.log(self.seconds))
+        return float(np.exp(within)) * max(nodes / self.nodes[-1], 1.0) + self.layer * in_layers
 
 
 @dataclass(frozen=True)
 class Wave:
-    """A run of a wave: so many exchanges a step, and so many fields in all of them together."""
+    """A run of a wave.
+
+    In the exchanges of a step so many lines of nodes are sent to each neighbour, all ghost layers
+    of all fields together.
+    """
 
     computing: Computing
     exchanges: int
-    fields: int
+    lines: int
     once: Growth  # rounds of a run besides those of its steps
 
     def seconds(
@@ -110,7 +111,7 @@ class Wave:
         slowest = 0.0
         for lengths, nodes, in_layers in patches(blocks, layer):
             faces = sides(lengths, blocks)
-            sent = BYTES * GHOST * self.fields * sum(faces)
+            sent = BYTES * self.lines * sum(faces)
             step = crowding * self.computing.at(nodes, in_layers) + network.seconds(
                 self.exchanges if faces else 0, self.exchanges * len(faces), sent
             )
@@ -121,9 +122,10 @@ class Wave:
 
 @dataclass(frozen=True)
 class Solve:
-    """An iterative solve: what grows does so with the nodes of the whole grid.
+    """An iterative solve with multigrid.
 
-    The rounds of messages are those of a whole solve; bytes are for each node of a patch's side.
+    Iterations grow with the nodes of the whole grid. Rounds of messages, and bytes for each node of
+    a patch's side, are those of one level, and grow with the ranks.
     """
 
     computing: Computing
@@ -139,8 +141,14 @@ class Solve:
         computing = crowding * more * self.computing.at(patch)
         if blocks.size == 1:
             return computing
-        rounds = self.rounds.at(nodes)
-        return computing + network.seconds(rounds, rounds, self.sent.at(nodes) * max(lengths))
+        rounds = levels(nodes) * self.rounds.at(blocks.size)
+        sent = levels(nodes) * self.sent.at(blocks.size) * max(lengths)
+        return computing + network.seconds(rounds, rounds, sent)
+
+
+def levels(nodes: float) -> float:
+    """Return the depth of a multigrid hierarchy in which each level has a quarter of the nodes."""
+    return log2(nodes) / 2
 
 
 def sides(lengths: Sequence[int], blocks: Blocks) -> list[int]:

@@ -23,11 +23,12 @@ import jobs
 import limits
 from harness import parser, table, write
 from links import Link, Links, obstacle
-from model import Computing, Network, Solve, Wave, fit_growth, fit_network
+from model import Computing, Network, Solve, Wave, fit_growth, fit_network, levels
 from waves import LAYER
 
 from adjoint.comm import Blocks
 from adjoint.comm.blocks import best_dims
+from adjoint.solvers import acoustic_kernels, elastic_kernels
 
 #: Stated, not measured: 2 µs, and 100 Gbit/s for the 32 ranks of a node.
 LATENCY, BANDWIDTH = 2e-6, 12.5e9 / 32
@@ -38,12 +39,13 @@ WAVES = [f"{physics}, {case}" for physics in ("acoustic", "elastic")
          for case in ("forward", "gradient")]  # fmt: skip
 SOLVES = ["poisson, forward", "poisson, gradient"]
 EXCHANGES = {"acoustic": 1, "elastic": 2}
-FIELDS = {"acoustic": 1, "elastic": 5}
+LINES = {"acoustic": acoustic_kernels.GHOST, "elastic": 5 * elastic_kernels.GHOST}
 
 
 def probe(*arguments: Any, ranks: int, link: Link | None = None) -> Any:
     """Return what probe.py measures on some ranks, of this machine or joined by links."""
     words = [str(a) for a in arguments]
+    print(f"measuring on {ranks} ranks, {link or 'shared memory'}", flush=True)
     if link is None:
         return jobs.measured("probe", ranks, words)
     with tempfile.TemporaryDirectory() as folder, Links(ranks, link) as links:
@@ -126,15 +128,15 @@ def calibrated(
             waited = [r["medians"][f"{name}, {patch} nodes"] - spent for r in results]
             a, b = ((k.latency + k.overhead, k.per_byte) for k in networks)
             determinant = a[0] * b[1] - a[1] * b[0]
-            size = patch**2 * n
-            rounds[name][size] = (waited[0] * b[1] - waited[1] * a[1]) / determinant
-            sent[name][size] = (a[0] * waited[1] - b[0] * waited[0]) / determinant / patch
+            share = determinant * levels(patch**2 * n)
+            rounds[name][n] = (waited[0] * b[1] - waited[1] * a[1]) / share
+            sent[name][n] = (a[0] * waited[1] - b[0] * waited[0]) / share / patch
     growth = fit_growth(iterations)
     found: dict[str, Wave | Solve] = {}
     for name in WAVES:
         physics, case = name.split(", ")
         ways = 2 if case == "gradient" else 1
-        found[name] = Wave(speeds[name], ways * EXCHANGES[physics], ways * FIELDS[physics],
+        found[name] = Wave(speeds[name], ways * EXCHANGES[physics], ways * LINES[physics],
                            fit_growth(once[name]))  # fmt: skip
     for name in SOLVES:
         found[name] = Solve(speeds[name], growth, fit_growth(rounds[name]), fit_growth(sent[name]))

@@ -1,4 +1,4 @@
-"""The relay between network namespaces, and Open MPI's counts, without either."""
+"""The relay between network namespaces, and the counts of messages, without either."""
 
 from __future__ import annotations
 
@@ -22,13 +22,8 @@ def test_packets_know_their_node() -> None:
 
 
 def test_counts_of_links_between_neighbours(tmp_path: Path) -> None:
-    (tmp_path / "count.1.prof").write_text(
-        "# POINT TO POINT\n"
-        "E\t1\t0\t800 bytes\t9 msgs sent\t1,2\n"
-        "E\t1\t3\t1600 bytes\t5 msgs sent\t1,2\n"
-        "I\t1\t3\t16 bytes\t2 msgs sent\n"
-    )
-    (tmp_path / "count.2.prof").write_text("E\t2\t1\t64 bytes\t1 msgs sent\t1,2\n")
+    (tmp_path / "count.1").write_text("0 9 800\n3 5 1600\n")
+    (tmp_path / "count.2").write_text("1 1 64\n")
     found = oversubscribed.traffic(tmp_path / "count")
     assert found == {(1, 0): (9, 800), (1, 3): (5, 1600), (2, 1): (1, 64)}
     # Of 2 × 2 patches 1 and 2 meet at a corner.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from model import (
-    GHOST,
     Computing,
     Growth,
     Network,
@@ -69,22 +68,21 @@ def test_the_patches_are_those_of_the_grid(dims: tuple[int, int]) -> None:
     assert set(patches(blocks, layer)) == expected
 
 
-def test_the_bytes_of_an_inner_patch_are_those_of_its_halo() -> None:
-    grid = CartesianGrid((12, 12))
-    halo = np.zeros(grid.padded_shape(GHOST))
-    corners = 4 * GHOST**2
-    assert GHOST * sum(sides((12, 12), Blocks((36, 36), (3, 3)))) == halo.size - 144 - corners
+def test_the_faces_of_an_inner_patch() -> None:
+    grid = CartesianGrid((12, 9))
+    ring = np.zeros(grid.padded_shape(1)).size - 12 * 9 - 4
+    assert sum(sides((12, 9), Blocks((36, 27), (3, 3)))) == ring
     assert sides((12, 10), Blocks((12, 20), (1, 2))) == [12]
     assert sides((12, 10), Blocks((12, 10), (1, 1))) == []
 
 
 def test_a_wave_by_hand() -> None:
-    wave = Wave(Computing((100.0, 10_000.0), (1e-4, 1e-2)), exchanges=2, fields=5,
+    wave = Wave(Computing((100.0, 10_000.0), (1e-4, 1e-2)), exchanges=2, lines=10,
                 once=Growth(10.0, 1.0))  # fmt: skip
     alone = wave.seconds(Blocks((10, 10), (1, 1)), 7, 0, SLOW)
     assert alone == pytest.approx(7 * 1e-4)
     two = wave.seconds(Blocks((10, 20), (1, 2)), 7, 0, SLOW, crowding=3.0)
-    message = 8 * 2 * 5 * 10
+    message = 8 * 10 * 10
     step = 3 * 1e-4 + 2 * SLOW.latency + 2 * SLOW.overhead + message * SLOW.per_byte
     assert two == pytest.approx(7 * step + 11 * (SLOW.latency + SLOW.overhead))
 
@@ -94,5 +92,7 @@ def test_a_solve_by_hand() -> None:
                   rounds=Growth(0.0, 10.0), sent=Growth(50.0, 0.0))  # fmt: skip
     assert solve.seconds(Blocks((16, 16), (1, 1)), SLOW) == pytest.approx(2.56e-4)
     found = solve.seconds(Blocks((32, 32), (2, 2)), SLOW)
-    expected = 10 / 8 * 2.56e-4 + 100 * (SLOW.latency + SLOW.overhead) + 800 * SLOW.per_byte
+    rounds, sent = 5 * 20, 5 * 50 * 16  # of 5 levels
+    waiting = rounds * (SLOW.latency + SLOW.overhead) + sent * SLOW.per_byte
+    expected = 10 / 8 * 2.56e-4 + waiting
     assert found == pytest.approx(expected)
