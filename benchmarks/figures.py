@@ -182,7 +182,7 @@ def elastic_memory(result: Result, file: Path) -> Path:
 
 def oversubscribed(result: Result, file: Path) -> Path:
     """Draw messages and bytes to a neighbour, and of the busiest rank, by the ranks."""
-    figure, axes = plots(1, 2, size=(8.5, 3.2))
+    figure, axes = plots(1, 2, size=(9, 3.8))
     for physics, by_ranks in result["parameters"]["found"].items():
         counts = [int(n) for n in by_ranks]
         colour = {"acoustic": FORWARD, "elastic": GRADIENT}.get(physics, OTHER)
@@ -195,7 +195,8 @@ def oversubscribed(result: Result, file: Path) -> Path:
     for ax, label in zip(axes, ("messages", "bytes")):
         _ranks_axis(ax)
         ax.set(ylabel=label, yscale="log")
-    axes[0].legend(fontsize=7)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return save(figure, file)
 
 

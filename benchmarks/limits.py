@@ -79,31 +79,35 @@ def costs(network: Network, memory: float) -> dict[str, tuple[str, str, Cost]]:
     """Return what grows, which problem pays for it, when, and the seconds by ranks."""
     per_byte, once, each = network.per_byte, "once", "every gradient"
 
-    def tree(count: int, length: float) -> Cost:
-        return lambda n: count * log2(n) * network.seconds(1, 1, length)
+    def trees(count: int) -> Cost:
+        return lambda n: count * log2(n) * network.seconds(1, 1, 0)
+
+    def replicated(length: float) -> Cost:
+        """A broadcast, in pieces one behind the other, and a reduction, which takes it twice."""
+        return lambda n: trees(2)(n) + 3 * length * per_byte
 
     return {
         f"replicated θ, {PARAMETERS} parameters: Bcast and Reduce":
-            ("poisson", each, tree(2, 8 * PARAMETERS)),
-        "the same for 10⁷ parameters": ("poisson", each, tree(2, 8e7)),
+            ("poisson", each, replicated(8 * PARAMETERS)),
+        "the same for 10⁷ parameters": ("poisson", each, replicated(8e7)),
         f"L-BFGS-B on rank 0, {PARAMETERS} parameters":
             ("poisson", each, lambda n: 4 * PAIRS * 8 * PARAMETERS / memory),
         "L-BFGS-B on rank 0, a parameter at each node":
             ("poisson", each, lambda n: 4 * PAIRS * 8 * NODES * n / memory),
         "a whole field on rank 0 (ScatterField, GatherField)":
             ("poisson", each, lambda n: 8 * NODES * n * per_byte),
-        "agreement on errors: 20 Allreduces": ("poisson", each, tree(20, 8)),
+        "agreement on errors: 20 Allreduces": ("poisson", each, trees(20)),
         "check before a collective call: Allgather of 24 bytes a rank, 5 times":
-            ("poisson", each, lambda n: 5 * (tree(1, 0)(n) + 24 * n * per_byte)),
-        "traces to rank 0 (gather), 16 shots of 200 receivers, 2000 steps":
+            ("poisson", each, lambda n: 5 * (trees(1)(n) + 24 * n * per_byte)),
+        f"traces to rank 0 (gather), {RECEIVERS} receivers, 2000 steps":
             ("acoustic", each,
-             lambda n: n * network.overhead + SHOTS * RECEIVERS * 2000 * 8 * per_byte),
+             lambda n: n * network.overhead + RECEIVERS * 2000 * 8 * per_byte),
         "plan of traces: who records what": ("acoustic", once, scaled(trace_plan)),
         f"check of records on rank 0, {EVENTS} collective calls":
             ("acoustic", once, scaled(record_check)),
         "rows of each rank in a pattern: Allgather of 16 bytes, Alltoall of 8":
             ("poisson", once,
-             lambda n: tree(2, 0)(n) + n * network.overhead + 24 * n * per_byte),
+             lambda n: trees(2)(n) + n * network.overhead + 24 * n * per_byte),
     }  # fmt: skip
 
 
