@@ -114,8 +114,10 @@ def _twins(pairs: Mapping[str, tuple[float, float]], file: Path, ours: str, thei
         ax.barh(y + offset, seconds, 0.38, color=colour, label=label)
     ax.set_yticks(y, list(pairs))
     ax.invert_yaxis()
-    ax.set_xlabel("time [ms]")
-    ax.legend()
+    least = min(min(pair) for pair in pairs.values())
+    ax.set(xlabel="time [ms]", xscale="log", xlim=(1e3 * least / 3, None))
+    ax.xaxis.set_major_formatter("{x:g}")
+    figure.legend(loc="outside lower center", ncols=2)
     return save(figure, file)
 
 
@@ -133,9 +135,14 @@ def poisson(result: Result, file: Path) -> Path:
 def ranks(result: Result, file: Path) -> Path:
     """Draw the waves on ranks and on threads."""
     figure, ax = plots(size=(6.5, 2.8))
-    seconds = {f"{name.replace('threads', '1 rank with threads')}": 1e3 * s
-               for name, s in result["medians"].items()}  # fmt: skip
-    colours = [FORWARD if "ranks" in n else LIGHT for n in seconds]
+    count = result["ranks"]
+    words = {"ranks": f"{count} ranks", "without exchange": f"{count} ranks without exchange",
+             "threads": f"1 rank, {count} threads"}  # fmt: skip
+    seconds = {}
+    for name, median in result["medians"].items():
+        physics, case = name.split(" ", 1)
+        seconds[f"{physics}, {words[case]}"] = 1e3 * median
+    colours = [FORWARD if name.endswith("ranks") else LIGHT for name in seconds]
     bars(ax, seconds, colours, "forward run [ms]")
     return save(figure, file)
 

@@ -33,7 +33,7 @@ def all_jobs(cores: int, quick: bool) -> list[Job]:
     ]  # fmt: skip
     ranks = [r for r in (1, 2, 4, 8, 16) if r <= (cores if quick else max(cores, 4))]
     for physics in ("transpose", "poisson", "acoustic", "elastic"):
-        for mode in ("strong", "weak"):
+        for mode in ("strong",) if quick else ("strong", "weak"):
             sizes = [(r, 1) for r in ranks]
             if cores > 1 and physics != "transpose" and not quick:
                 sizes.append((1, cores))
