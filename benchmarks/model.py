@@ -54,23 +54,27 @@ def fit_network(samples: Sequence[tuple[float, float, float, float]]) -> Network
 
 @dataclass(frozen=True)
 class Growth:
-    """``first + doubling · log2(size)``: what grows with the depth of trees and of multigrid."""
+    """What grows with the depth of trees and of multigrid, by the number of ranks or nodes.
 
-    first: float
+    Between measured sizes it is interpolated; with each doubling beyond them it grows by the same.
+    """
+
+    sizes: tuple[float, ...]
+    values: tuple[float, ...]
     doubling: float
 
     def at(self, size: float) -> float:
         """Return the value for so many ranks or nodes."""
-        return self.first + self.doubling * log2(size)
+        within = float(np.interp(log2(size), np.log2(self.sizes), self.values))
+        return within + self.doubling * max(log2(size / self.sizes[-1]), 0.0)
 
 
 def fit_growth(by_size: dict[int, float]) -> Growth:
-    """Return the least-squares fit, which does not fall with the size."""
-    x, y = np.log2(list(by_size)), np.array(list(by_size.values()), np.float64)
-    if len(x) < 2:
-        return Growth(float(y.mean()), 0.0)
-    slope = max(float(np.polyfit(x, y, 1)[0]), 0.0)
-    return Growth(float(np.mean(y - slope * x)), slope)
+    """Return what was measured, and beyond it a least-squares fit that does not fall."""
+    sizes = sorted(by_size)
+    values = [float(by_size[size]) for size in sizes]
+    slope = float(np.polyfit(np.log2(sizes), values, 1)[0]) if len(sizes) > 1 else 0.0
+    return Growth(tuple(map(float, sizes)), tuple(values), max(slope, 0.0))
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,14 @@ def test_the_fit_of_noisy_times_has_no_negative_cost() -> None:
     assert found.latency == pytest.approx(free.latency, rel=0.1)
 
 
-def test_growth_by_doubling() -> None:
-    found = fit_growth({2: 7.0, 4: 9.0, 16: 13.0})
-    assert found.at(1) == pytest.approx(5.0)
+def test_growth_is_what_was_measured_and_a_fit_beyond() -> None:
+    found = fit_growth({16: 13.0, 2: 7.0, 4: 9.0})
+    assert found.at(4) == pytest.approx(9.0)
+    assert found.at(8) == pytest.approx(11.0)
     assert found.at(4096) == pytest.approx(29.0)
+    assert found.at(1) == 7.0
     assert fit_growth({8: 3.0}).at(4096) == 3.0
-    assert fit_growth({2: 9.0, 4: 7.0}).doubling == 0.0
+    assert fit_growth({2: 9.0, 4: 7.0}).at(4096) == 7.0
 
 
 def test_computing_follows_powers_between_sizes_and_never_costs_less_than_the_smallest() -> None:
@@ -78,7 +80,7 @@ def test_the_faces_of_an_inner_patch() -> None:
 
 def test_a_wave_by_hand() -> None:
     wave = Wave(Computing((100.0, 10_000.0), (1e-4, 1e-2)), exchanges=2, lines=10,
-                once=Growth(10.0, 1.0))  # fmt: skip
+                once=Growth((1.0,), (10.0,), 1.0))  # fmt: skip
     alone = wave.seconds(Blocks((10, 10), (1, 1)), 7, 0, SLOW)
     assert alone == pytest.approx(7 * 1e-4)
     two = wave.seconds(Blocks((10, 20), (1, 2)), 7, 0, SLOW, crowding=3.0)
@@ -88,8 +90,10 @@ def test_a_wave_by_hand() -> None:
 
 
 def test_a_solve_by_hand() -> None:
-    solve = Solve(Computing((100.0, 10_000.0), (1e-4, 1e-2)), iterations=Growth(0.0, 1.0),
-                  rounds=Growth(0.0, 10.0), sent=Growth(50.0, 0.0))  # fmt: skip
+    curve = Computing((100.0, 10_000.0), (1e-4, 1e-2))
+    by_doubling = [Growth((1.0,), values, slope)
+                   for values, slope in (((0.0,), 1.0), ((0.0,), 10.0), ((50.0,), 0.0))]  # fmt: skip
+    solve = Solve(curve, *by_doubling)  # iterations, rounds, bytes
     assert solve.seconds(Blocks((16, 16), (1, 1)), SLOW) == pytest.approx(2.56e-4)
     found = solve.seconds(Blocks((32, 32), (2, 2)), SLOW)
     rounds, sent = 5 * 20, 5 * 50 * 16  # of 5 levels
