@@ -91,8 +91,8 @@ def test_a_wave_by_hand() -> None:
 
 def test_a_solve_by_hand() -> None:
     curve = Computing((100.0, 10_000.0), (1e-4, 1e-2))
-    by_doubling = [Growth((1.0,), values, slope)
-                   for values, slope in (((0.0,), 1.0), ((0.0,), 10.0), ((50.0,), 0.0))]  # fmt: skip
+    by_doubling = [Growth((1.0,), (first,), slope)
+                   for first, slope in ((0.0, 1.0), (0.0, 10.0), (50.0, 0.0))]  # fmt: skip
     solve = Solve(curve, *by_doubling)  # iterations, rounds, bytes
     assert solve.seconds(Blocks((16, 16), (1, 1)), SLOW) == pytest.approx(2.56e-4)
     found = solve.seconds(Blocks((32, 32), (2, 2)), SLOW)
