@@ -28,6 +28,9 @@ PAPER = {
     "elastic, strong": "23", "elastic, weak": "24",
 }  # fmt: skip
 
+#: Start their jobs themselves, on several numbers of ranks.
+OF_MANY_JOBS = ("oversubscribed", "scaling_model")
+
 
 def results(directory: Path) -> list[Result]:
     """Return what the benchmarks have left, in the order of their names."""
@@ -101,7 +104,8 @@ def readme(found: Sequence[Result], drawn: dict[str, list[tuple[str, str]]]) -> 
             page += ["", *scaling_table(group)]
         else:
             for result in group:
-                page += ["", f"{result['ranks']} ranks × {result['threads']} threads."]
+                if name not in OF_MANY_JOBS:
+                    page += ["", f"{result['ranks']} ranks × {result['threads']} threads."]
                 page += markdown(result)
         for caption, file in drawn.get(name, []):
             page += ["", f"![{caption}](figures/{file})", "", f"*{caption}*"]

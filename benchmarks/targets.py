@@ -72,7 +72,7 @@ def claim(name: str) -> Callable[[Result], float]:
     return lambda result: float(result["parameters"]["claims"][name][0])
 
 
-def large(result: Result, which: int = 0) -> str:
+def large(result: Result) -> str:
     """Return how the cases on the large grid are called, with as many shots as threads."""
     nodes, _, shots, _ = max(result["parameters"]["sizes"], key=lambda size: (size[0], size[2]))
     return f"{nodes}, {shots} shots: "
@@ -118,6 +118,27 @@ def gradient_traffic(result: Result) -> str:
     at = large(result)
     share = ratio(result, f"{at}adjoint gradient", f"{at}adjoint forward")
     return f"a forward run that keeps its fields and a reverse run take {share:.2f} forward runs"
+
+
+def in_full(result: Result) -> bool:
+    """Return whether the elastic gradient is the one for which 193 GB were counted."""
+    p = result["parameters"]
+    return bool(p["nodes"] == 1000 and p["steps"] == 2000)
+
+
+def check(result: Result) -> str:
+    """Return what the first check takes."""
+    first, sweep = (
+        1e3 * result["medians"][f"example, {name}"] for name in ("first check", "reverse")
+    )
+    return f"the check takes {first:.2g} ms, the sweep of the example {sweep:.3g} ms"
+
+
+def furthest(result: Result) -> str:
+    """Return the run that the model misses most."""
+    rows = result["parameters"]["validation"]
+    name, link, ranks, *_ = max(rows, key=lambda row: abs(row[4] / row[3] - 1))
+    return f"{name} on {ranks} ranks, {link}"
 
 
 def ranks_and_threads(physics: str) -> Callable[[Result], float | None]:
@@ -166,15 +187,15 @@ TARGETS = [
     Target("poisson", "Poisson: reverse / forward, nonsymmetric", "≤", 1.3,
            claim("reverse / forward, nonsymmetric")),
     Target("poisson", "first check of records / reverse sweep", "≤", 0.01,
-           claim("check / reverse, first sweep of the example")),
+           claim("check / reverse, first sweep of the example"), check),
     Target("poisson", "later checks of records / reverse sweep", "≤", 1e-4,
            claim("check / reverse, later sweeps")),
     *_wave("acoustic", 1.0, 1.5),
     *_wave("elastic", 1.2, 2.0),
     Target("elastic_memory", "elastic gradient, 1000×1000, 2000 steps: peak GB", "≤", 6,
-           lambda r: r["parameters"]["peak"] / 1e9),
+           lambda r: r["parameters"]["peak"] / 1e9 if in_full(r) else None),
     Target("elastic_memory", "the same: gradient / forward run", "≤", 4,
-           lambda r: ratio(r, "gradient", "forward"),
+           lambda r: ratio(r, "gradient", "forward") if in_full(r) else None,
            lambda r: f"{r['parameters']['recomputed']} steps are recomputed in "
                      f"{r['parameters']['budget']}"),
     Target("ranks", "acoustic: 2 threads / 2 ranks, time", "≥", 0.9,
@@ -182,7 +203,7 @@ TARGETS = [
     Target("ranks", "elastic: 2 threads / 2 ranks, time", "≥", 0.9,
            ranks_and_threads("elastic"), without_exchange("elastic")),
     Target("scaling_model", "performance model: largest error of a run on slow links", "≤",
-           0.25, lambda r: r["parameters"]["worst"]),
+           0.25, lambda r: r["parameters"]["worst"], furthest),
 ]  # fmt: skip
 
 
