@@ -39,10 +39,10 @@ def save(figure: Any, file: Path) -> Path:
 def bars(ax: Axes, values: Mapping[str, float], colours: Sequence[str] | str, label: str) -> None:
     """Draw horizontal bars with their values."""
     drawn = ax.barh(list(values), list(values.values()), color=colours)
-    ax.bar_label(drawn, fmt="%.3g", padding=3)
+    ax.bar_label(drawn, fmt="%.4g", padding=3)
     ax.invert_yaxis()
     ax.set_xlabel(label)
-    ax.set_xlim(0, 1.2 * max(values.values()))
+    ax.set_xlim(0, 1.25 * max(values.values()))
 
 
 def limit(ax: Axes, value: float, text: str) -> None:
@@ -298,13 +298,14 @@ def _scaling(
                       label=f"{name}, the paper's:\nother hardware, 32 cores a rank")  # fmt: skip
             right.plot(paper.RANKS[mode], efficiency(mode, paper.RANKS[mode], times), ".:",
                        color=colour, alpha=0.6)  # fmt: skip
+    crowded = widest > cores
     for ax in (left, right):
         _ranks_axis(ax)
-        if widest > cores:
+        if crowded:
             ax.axvspan(cores * 1.05, widest * 1.05, color="0.93", lw=0, zorder=0)
     left.set(ylabel="time [s]", yscale="log", title=f"{physics}, {mode} scaling")
-    right.set(ylabel="efficiency", ylim=(0, None),
-              title=f"grey: more ranks than the {cores} cores")  # fmt: skip
+    title = f"grey: more ranks than the {cores} cores" if crowded else f"{physics}, {mode} scaling"
+    right.set(ylabel="efficiency", ylim=(0, None), title=title)
     figure.legend(loc="outside lower center", ncols=3)
     return save(figure, folder / f"scaling-{physics}-{mode}.png")
 
