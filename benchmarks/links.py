@@ -92,12 +92,15 @@ class Links:
             "btl_tcp_if_include": NETWORK, "oob_tcp_if_include": NETWORK,
         }  # fmt: skip
         parameters = [word for pair in settings.items() for word in ("--mca", *pair)]
-        subprocess.run(
+        done = subprocess.run(
             [str(AGENT), self.addresses[0], "mpiexec", *parameters,
              "--host", ",".join(self.addresses), *command],
-            env={**os.environ, "NAMESPACES": self.prefix}, check=True, timeout=timeout,
+            env={**os.environ, "NAMESPACES": self.prefix}, timeout=timeout,
             capture_output=True, text=True,
         )  # fmt: skip
+        if done.returncode:
+            said = (done.stdout + done.stderr).strip()[-2000:]
+            raise OSError(f"mpiexec between namespaces ended with {done.returncode}: {said}")
 
     def _remove(self) -> None:
         for name in self._made:
