@@ -114,7 +114,7 @@ def calibrated(
     sent: dict[str, dict[int, float]] = {name: {} for name in SOLVES}
     for n in ranks:
         results = [
-            probe("--patch", patch, "--repetitions", 2, "--steps", 1, 5, ranks=n, link=link)
+            probe("--patch", patch, "--repetitions", 3, "--steps", 1, 5, ranks=n, link=link)
             for link in links
         ]
         if n == ranks[0]:
@@ -161,7 +161,7 @@ def validation(
     steps = 20
     for link in links:
         results = [
-            probe("--patch", patch, "--repetitions", 2, "--steps", steps, ranks=n, link=link)
+            probe("--patch", patch, "--repetitions", 3, "--steps", steps, ranks=n, link=link)
             for n in ranks
         ]
         net = network(*results)
