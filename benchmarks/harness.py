@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import figures
+
 from adjoint import communicator
 
 #: What has been printed, for the file: title, header and cells of each table.
@@ -72,7 +74,10 @@ def table(title: str, rows: Sequence[Sequence[Any]], header: Sequence[str]) -> N
 
 
 def write(path: Path | None, parameters: Mapping[str, Any], seconds: Mapping[str, Any]) -> None:
-    """Write machine, versions, parameters, tables, raw repetitions and medians on rank 0."""
+    """Write machine, versions, parameters, tables, raw repetitions and medians on rank 0.
+
+    Where the benchmark has a figure, it is drawn into the same folder.
+    """
     if path is None or communicator().rank:
         return
     result = {
@@ -89,7 +94,9 @@ def write(path: Path | None, parameters: Mapping[str, Any], seconds: Mapping[str
         "medians": {name: statistics.median(s) for name, s in seconds.items() if s},
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1))
+    text = json.dumps(result, indent=1)
+    path.write_text(text)
+    figures.draw(json.loads(text), path.parent)
 
 
 def _processor() -> str:

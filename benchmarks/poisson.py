@@ -230,7 +230,7 @@ def main() -> None:
         [[name, found, f"≤ {target}"] for name, (found, target) in claims.items()],
         ["ratio", "found", "target"],
     )
-    write(arguments.json, {"nodes": nodes, "repetitions": repetitions}, seconds)
+    write(arguments.json, {"nodes": nodes, "repetitions": repetitions, "claims": claims}, seconds)
 
 
 if __name__ == "__main__":

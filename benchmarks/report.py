@@ -11,13 +11,25 @@ import argparse
 import json
 import statistics
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import paper
+import figures
+import targets
 
 Result = dict[str, Any]
-FORWARD, GRADIENT, OTHER = "#1f6fb4", "#c8442b", "#555555"
+
+#: Figures of the paper whose problem a scaling run repeats.
+PAPER = {
+    "transpose, strong": "9, left", "transpose, weak": "9, right",
+    "poisson, weak": "11 and 12", "poisson, strong": "13 and 14",
+    "acoustic, strong": "20", "acoustic, weak": "21",
+    "elastic, strong": "23", "elastic, weak": "24",
+}  # fmt: skip
+
+#: Start their jobs themselves, on several numbers of ranks.
+OF_MANY_JOBS = ("oversubscribed", "scaling_model")
 
 
 def results(directory: Path) -> list[Result]:
@@ -28,158 +40,91 @@ def results(directory: Path) -> list[Result]:
     return [json.loads(file.read_text()) for file in files]
 
 
-def scaling(found: list[Result], figures: Path) -> dict[str, list[str]]:
-    """Draw strong and weak scaling; return the figures' names by physics."""
-    import matplotlib.pyplot as plt
-
-    series: dict[tuple[str, str], dict[int, dict[str, float]]] = defaultdict(dict)
-    steps = {}
-    for result in found:
-        if result["benchmark"] == "scaling":
-            key = result["parameters"]["physics"], result["parameters"]["mode"]
-            series[key][result["ranks"]] = result["medians"]
-            steps[key] = result["parameters"]["steps"]
-    drawn: dict[str, list[str]] = defaultdict(list)
-    for (physics, mode), by_ranks in sorted(series.items()):
-        ranks = sorted(by_ranks)
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-        names = [n for n in by_ranks[ranks[0]] if "overhead" not in n]
-        colours = dict(zip(names, (FORWARD, GRADIENT, OTHER)))
-        for name, colour in colours.items():
-            times = [by_ranks[r][name] for r in ranks]
-            left.plot(ranks, times, "o-", color=colour, label=name)
-            ideal = [times[0] / r * ranks[0] if mode == "strong" else times[0] for r in ranks]
-            efficiency = [i / t for i, t in zip(ideal, times)]
-            right.plot(ranks, efficiency, "o-", color=colour, label=name)
-            over = [by_ranks[r].get(f"{name}, overhead") for r in ranks]
-            if all(over):
-                left.plot(ranks, over, "s--", color=colour, label=f"{name}: besides PETSc, hypre")
-        if steps[physics, mode] == paper.STEPS[mode] and (physics, mode) in paper.SECONDS:
-            for times, colour, name in zip(
-                paper.SECONDS[physics, mode], (FORWARD, GRADIENT), ("forward", "gradient")
-            ):
-                left.plot(paper.RANKS[mode], times, ":", color=colour,
-                          label=f"{name}, the paper's (other hardware)")  # fmt: skip
-        cores = next(r["machine"]["cores"] for r in found)
-        for axes in (left, right):
-            axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.set_xlabel("ranks")
-            axes.grid(alpha=0.3)
-            if max(ranks) > cores:
-                axes.axvspan(cores * 1.05, max(*ranks, 2), color="0.92", lw=0,
-                             label="more ranks than cores")  # fmt: skip
-        left.set(ylabel="time [s]", yscale="log", title=f"{physics}, {mode} scaling")
-        right.set(ylabel=f"{mode} efficiency", ylim=(0, None), title="efficiency")
-        left.legend(fontsize=7)
-        name = f"scaling-{physics}-{mode}.png"
-        figure.savefig(figures / name, dpi=130)
-        plt.close(figure)
-        drawn[physics].append(name)
-    return drawn
+def lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table."""
+    return ["| " + " | ".join(header) + " |", "|" + " --- |" + " ---: |" * (len(header) - 1),
+            *("| " + " | ".join(row) + " |" for row in rows)]  # fmt: skip
 
 
-def peers(result: Result, figures: Path) -> str | None:
-    """Draw the speed of each library, by problem."""
-    import matplotlib.pyplot as plt
-
-    tables = [table for table in result["tables"] if "Mcells/s" in table["header"]]
-    if not tables:
-        return None
-    figure, axes = plt.subplots(
-        1, len(tables), figsize=(3.4 * len(tables), 3.2), layout="constrained", squeeze=False
-    )
-    for ax, table in zip(axes[0], tables):
-        names = [row[0] for row in table["rows"]]
-        speeds = [float(row[1]) for row in table["rows"]]
-        colours = [GRADIENT if "gradient" in n else FORWARD for n in names]
-        bars = ax.barh(names, speeds, color=colours)
-        ax.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)
-        ax.invert_yaxis()
-        ax.set_xlabel("million cells a second")
-        ax.set_xlim(0, 1.15 * max(speeds))
-        title = table["title"].split(", ")
-        ax.set_title(", ".join(title[:3]) + "\n" + ", ".join(title[3:]), fontsize=8)
-        ax.tick_params(labelsize=7)
-    name = f"{result['benchmark']}.png"
-    figure.savefig(figures / name, dpi=130)
-    plt.close(figure)
-    return name
-
-
-def checkpoint(result: Result, figures: Path) -> str:
-    """Draw the time of a gradient against the memory that it may use."""
-    import matplotlib.pyplot as plt
-
-    plans = result["parameters"]["plans"]
-    figure, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
-    for disk, marker, label in ((False, "o-", "memory"), (True, "D", "memory and disk")):
-        points = sorted((p[1], p[5]) for p in plans if ("disk" in p[0]) is disk)
-        if points:
-            ax.plot(*zip(*points), marker, color=GRADIENT if disk else FORWARD, label=label)
-    ax.set(xscale="log", xlabel="memory of a process for the loop [MB]",
-           ylabel="gradient / forward run", ylim=(0, None))  # fmt: skip
-    ax.grid(alpha=0.3)
-    ax.legend()
-    name = "checkpoint.png"
-    figure.savefig(figures / name, dpi=130)
-    plt.close(figure)
-    return name
-
-
-def markdown(result: Result) -> str:
+def markdown(result: Result) -> list[str]:
     """Return a result's tables."""
-    lines = []
+    text = []
     for table in result["tables"]:
-        header = table["header"]
-        lines += [f"\n{table['title']}\n", "| " + " | ".join(header) + " |",
-                  "|" + " --- |" + " ---: |" * (len(header) - 1)]  # fmt: skip
-        lines += ["| " + " | ".join(row) + " |" for row in table["rows"]]
-    return "\n".join(lines)
+        text += ["", table["title"], "", *lines(table["header"], table["rows"])]
+    return text
 
 
-def readme(found: list[Result], figures: dict[str, list[str]]) -> str:
-    """Return the page: per benchmark what it is, its tables and its figures."""
-    first = found[0]
-    machine, versions = first["machine"], first["versions"]
-    text = [
+def scaling_table(group: Sequence[Result]) -> list[str]:
+    """Return all runs of the scaling problems, with what each gains over the fewest ranks."""
+    first: dict[Any, tuple[int, float]] = {}
+    rows = []
+    for result in sorted(group, key=lambda r: (r["parameters"]["physics"], r["parameters"]["mode"],
+                                               r["threads"], r["ranks"])):  # fmt: skip
+        p, ranks = result["parameters"], result["ranks"]
+        for case, repetitions in result["seconds"].items():
+            seconds = statistics.median(repetitions)
+            key = p["physics"], p["mode"], result["threads"], case
+            fewest, base = first.setdefault(key, (ranks, seconds))
+            work = 1.0 if p["mode"] == "strong" else ranks / fewest
+            gain = work * base / seconds
+            rows.append([f"{p['physics']}, {p['mode']}", "×".join(map(str, p["shape"])),
+                         f"{ranks} × {result['threads']}", case, f"{seconds:.4g}", f"{gain:.2f}",
+                         f"{gain * fewest / ranks:.2f}"])  # fmt: skip
+    header = ["problem", "nodes", "ranks × threads", "case", "seconds", "speed-up", "efficiency"]
+    return lines(header, rows)
+
+
+def readme(found: Sequence[Result], drawn: dict[str, list[tuple[str, str]]]) -> str:
+    """Return the page: targets, and for each benchmark what it is, its tables and its figures.
+
+    ``drawn`` has caption and file of each figure, by benchmark.
+    """
+    machine, versions = found[0]["machine"], found[0]["versions"]
+    page = [
         "# Benchmarks",
         "",
         "Written by `make bench` (`make bench-quick` for smaller sizes). Times are medians of "
-        "interleaved repetitions; comparisons are ratios within one run.",
+        "interleaved repetitions; comparisons are ratios within one run. `make peers` installs "
+        "what the library is compared with; `cluster/` has the jobs for Slurm and PBS.",
         "",
         f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['system']}. "
         + ", ".join(f"{k} {v}" for k, v in versions.items())
         + ".",
+        "",
+        "## Targets",
+        "",
+        *lines(targets.HEADER, targets.rows(found)),
     ]
     by_name: dict[str, list[Result]] = defaultdict(list)
     for result in found:
         by_name[result["benchmark"]].append(result)
     for name, group in by_name.items():
-        text += ["", f"## {name}.py", "", group[0]["about"]]
+        page += ["", f"## {name}.py", "", group[0]["about"]]
         if name == "scaling":
-            text += ["", _scaling_table(group)]
-            text += [f"\n![{f}](figures/{f})" for f in figures["scaling"]]
-            continue
-        for result in group:
-            text.append(f"\n{result['ranks']} ranks × {result['threads']} threads.")
-            text.append(markdown(result))
-        text += [f"\n![{name}](figures/{f})" for f in figures.get(name, [])]
-    return "\n".join(text) + "\n"
+            page += ["", *scaling_table(group)]
+        else:
+            for result in group:
+                if name not in OF_MANY_JOBS:
+                    page += ["", f"{result['ranks']} ranks × {result['threads']} threads."]
+                page += markdown(result)
+        for caption, file in drawn.get(name, []):
+            page += ["", f"![{caption}](figures/{file})", "", f"*{caption}*"]
+    return "\n".join(page) + "\n"
 
 
-def _scaling_table(group: list[Result]) -> str:
-    lines = ["| problem | nodes | ranks | case | seconds |", "| --- | --- | ---: | --- | ---: |"]
-    for result in sorted(
-        group, key=lambda r: (r["parameters"]["physics"], r["parameters"]["mode"], r["ranks"])
-    ):
-        p = result["parameters"]
-        for case, seconds in result["seconds"].items():
-            lines.append(
-                f"| {p['physics']}, {p['mode']} | {'×'.join(map(str, p['shape']))} "
-                f"| {result['ranks']} | {case} | {statistics.median(seconds):.4g} |"
-            )
-    return "\n".join(lines)
+def draw(found: Sequence[Result], folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """Draw all figures; return caption and file of each, by benchmark."""
+    drawn: dict[str, list[tuple[str, str]]] = {}
+    for result in found:
+        file = figures.draw(result, folder)
+        if file is not None:
+            drawn[result["benchmark"]] = [(result["about"], file.name)]
+    curves = figures.scaling([r for r in found if r["benchmark"] == "scaling"], folder)
+    drawn["scaling"] = [
+        (f"{problem} scaling (figure {PAPER[problem]} of the paper)", file.name)
+        for problem, file in curves.items()
+    ]
+    return drawn
 
 
 def main() -> None:
@@ -187,24 +132,12 @@ def main() -> None:
     options.add_argument("directory", type=Path)
     options.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="FOLDER")
     chosen = options.parse_args()
-    import matplotlib
-
-    matplotlib.use("Agg")
     found = results(chosen.directory)
     folder = chosen.out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    figures: dict[str, list[str]] = {
-        "scaling": [n for names in scaling(found, folder).values() for n in names]
-    }
-    for result in found:
-        if result["benchmark"] in ("acoustic", "elastic"):
-            drawn = peers(result, folder)
-            if drawn:
-                figures[result["benchmark"]] = [drawn]
-        elif result["benchmark"] == "checkpoint":
-            figures["checkpoint"] = [checkpoint(result, folder)]
-    (chosen.out / "README.md").write_text(readme(found, figures))
-    print(f"{chosen.out / 'README.md'} and {len(list(folder.glob('*.png')))} figures written")
+    drawn = draw(found, folder)
+    (chosen.out / "README.md").write_text(readme(found, drawn))
+    print(f"{chosen.out / 'README.md'} and {sum(map(len, drawn.values()))} figures written")
 
 
 if __name__ == "__main__":

@@ -15,22 +15,38 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+from jobs import HERE, run
+
 LIMIT = 600  # seconds for one benchmark
 
+#: A script, its ranks (0: it starts its jobs itself), threads, and options.
+Job = tuple[str, int, int, list[str]]
 
-def jobs(cores: int) -> list[tuple[str, int, int, list[str]]]:
-    """Return each job's script, ranks, threads and options."""
-    found = [
+
+def all_jobs(cores: int, quick: bool) -> list[Job]:
+    """Return all benchmarks."""
+    found: list[Job] = [
         ("tape", 1, 1, []), ("mlp", 1, cores, []), ("halo", 2, 1, []), ("transpose", 2, 1, []),
         ("poisson", 2, 1, []), ("acoustic", 1, cores, []), ("elastic", 1, cores, []),
         ("ranks", 2, 2, []), ("checkpoint", 1, cores, []), ("elastic_memory", 1, cores, []),
+        ("oversubscribed", 0, 1, []), ("scaling_model", 0, 1, []),
     ]  # fmt: skip
-    ranks = [r for r in (1, 2, 4, 8, 16) if r <= max(cores, 4)]
+    ranks = [r for r in (1, 2, 4, 8, 16) if r <= (cores if quick else max(cores, 4))]
     for physics in ("transpose", "poisson", "acoustic", "elastic"):
-        for mode in ("strong", "weak"):
-            found += [("scaling", r, 1, ["--physics", physics, "--mode", mode]) for r in ranks]
+        for mode in ("strong",) if quick else ("strong", "weak"):
+            sizes = [(r, 1) for r in ranks]
+            if cores > 1 and physics != "transpose" and not quick:
+                sizes.append((1, cores))
+            for r, threads in sizes:
+                found.append(("scaling", r, threads, ["--physics", physics, "--mode", mode]))
     return found
+
+
+def name_of(job: Job) -> str:
+    """Return what its file is called."""
+    script, ranks, threads, options = job
+    crowd = f"{ranks}x{threads}" if script == "scaling" else ""
+    return "-".join([script, *options[1::2], *([crowd] if crowd else [])])
 
 
 def main() -> None:
@@ -42,32 +58,29 @@ def main() -> None:
                          help="where README.md and figures go")  # fmt: skip
     chosen = options.parse_args()
     chosen.json.mkdir(parents=True, exist_ok=True)
-    failed = []
-    start = time.monotonic()
-    for script, ranks, threads, more in jobs(os.cpu_count() or 1):
+    if not chosen.only:  # of an earlier run, perhaps with other ranks
+        for file in chosen.json.glob("*.json"):
+            file.unlink()
+    failed, taken = [], []
+    for job in all_jobs(os.cpu_count() or 1, chosen.quick):
+        script, ranks, threads, more = job
         if chosen.only and script not in chosen.only:
             continue
-        name = "-".join([script, *more[1::2], str(ranks)])
-        print(f"\n[{time.monotonic() - start:5.0f} s] {name}", flush=True)
-        environment = {
-            **os.environ,
-            **dict.fromkeys(
-                ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)
-            ),
-        }
-        command = ["mpiexec", "-n", str(ranks), "--bind-to", "none", sys.executable, "-m",
-                   "mpi4py", str(HERE / f"{script}.py"), *more,
-                   "--json", str(chosen.json / f"{name}.json")]  # fmt: skip
+        name = name_of(job)
+        print(f"\n[{sum(s for _, s in taken):5.0f} s] {name}", flush=True)
+        start = time.monotonic()
+        quick = ["--quick"] if chosen.quick else []
+        arguments = [*more, *quick, "--json", str(chosen.json / f"{name}.json")]
         try:
-            subprocess.run(
-                [*command, *(["--quick"] if chosen.quick else [])],
-                env=environment, check=True, timeout=LIMIT,
-            )  # fmt: skip
+            run(script, ranks, arguments, LIMIT, threads)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             failed.append(f"{name}: {error}")
+        taken.append((name, time.monotonic() - start))
     report = [sys.executable, str(HERE / "report.py"), str(chosen.json), "--out", str(chosen.out)]
     subprocess.run(report, check=True)
-    print(f"{time.monotonic() - start:.0f} s")
+    longest = sorted(taken, key=lambda job: -job[1])[:8]
+    print(f"{sum(seconds for _, seconds in taken):.0f} s; the longest:",
+          ", ".join(f"{name} {seconds:.0f} s" for name, seconds in longest))  # fmt: skip
     if failed:
         sys.exit("\n".join(["these benchmarks failed:", *failed]))
 

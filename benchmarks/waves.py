@@ -19,6 +19,7 @@ from adjoint.comm import CartesianGrid
 from adjoint.variable import Array
 
 SPACING, DT, LAYER, RECEIVERS = 10.0, 1e-3, 20, 30
+TINY = 12, 2000  # nodes and steps with which a step's cost beside its arithmetic is seen
 
 Cases = dict[str, Callable[[], Any]]
 
@@ -105,16 +106,21 @@ def compare(
         [roofline],
         ["bytes a cell and step", "GB/s", "triad GB/s", "fraction", "triad in cache, GB/s"],
     )
-    _small(physics, measured, cases_of, small[1])
-    write(chosen.json, {"sizes": sizes, "threads": most}, seconds)
+    seconds |= _small(physics, measured, cases_of, small[1])
+    write(
+        chosen.json, {"sizes": sizes, "threads": most, "roofline": roofline, "tiny": TINY}, seconds
+    )
 
 
 def _small(
     physics: str, measured: Mapping[str, Sequence[float]], cases_of: Callable[..., Cases],
     steps: int,
-) -> None:  # fmt: skip
-    """Print what a step costs beside its arithmetic, and small patches beside the paper's."""
-    nodes, count = 12, 2000
+) -> dict[str, list[float]]:  # fmt: skip
+    """Print what a step costs beside its arithmetic, and small patches beside the paper's.
+
+    The seconds of the former are returned.
+    """
+    nodes, count = TINY
     middle = nodes * SPACING / 2
     grid = CartesianGrid((nodes, nodes))
     tiny = cases_of(
@@ -135,6 +141,7 @@ def _small(
               ours / known[0]] for name, known in zip(("forward", "gradient"), theirs)],
             ["", "seconds", "the paper's, other hardware", "ratio"],
         )  # fmt: skip
+    return {f"{nodes}, without layers: {name}": s for name, s in each.items()}
 
 
 def _measure(

@@ -77,6 +77,17 @@ class Blocks:
             rank = rank * p + c % p
         return rank
 
+    def coords_at(self, nodes: Array) -> Array:
+        """Return the coordinates of the blocks that own nodes, given by their indices.
+
+        Both lie along the last axis.
+        """
+        along = [
+            np.searchsorted(edges[:-1], nodes[..., axis], side="right") - 1
+            for axis, edges in enumerate(self._edges)
+        ]
+        return np.stack(along, axis=-1)
+
     def patch(self, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the global indices of a rank's first node and of the end of its patch."""
         coords = self.coords_of(rank)

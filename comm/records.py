@@ -20,7 +20,7 @@ from ..tape import Record, Tape
 from ..world import communicator, identity
 from .communication import CommunicationError, Message
 from .meeting import UNDECIDED, Meeting
-from .replay import Event, Replay
+from .replay import Event, Group, Replay
 from .transport import user_tags
 
 #: Seconds that a check on demand waits for the other ranks to come to it.
@@ -110,6 +110,8 @@ def check_first(tape: Tape) -> None:
         return
     checks.first_made = True
     calm_since: float | None = None
+    needed: set[int] = set()
+    looked_at: set[int] = set()
 
     def judge(tables: dict[int, Any], left: list[int]) -> str | None:
         known = {rank: table for rank, table in tables.items() if table is not None}
@@ -117,7 +119,10 @@ def check_first(tape: Tape) -> None:
 
     def complete(tables: dict[int, Any]) -> bool:
         nonlocal calm_since
-        if any(rank not in tables for table in tables.values() for rank in _partners(table)):
+        for rank in tables.keys() - looked_at:
+            needed.update(*_partners(tables[rank]))
+            looked_at.add(rank)
+        if not needed <= tables.keys():
             calm_since = None
             return False
         if calm_since is None:
@@ -163,8 +168,10 @@ def _concerns_others(tape: Tape, world: MPI.Comm) -> bool:
     return False
 
 
-def _partners(table: Sequence[Event] | None) -> set[int]:
-    return {rank for event in table or () for rank in event.partners}
+def _partners(table: Sequence[Event] | None) -> list[Sequence[int]]:
+    """Return the members of each communicator once, and the other ranks of messages."""
+    found = [event.partners for event in table or ()]
+    return list({id(partners): partners for partners in found}.values())
 
 
 def _ranks(ranks: Sequence[int]) -> str:
@@ -186,17 +193,19 @@ def _events(tape: Tape, world: MPI.Comm, guess: bool = True) -> list[Event]:
         otherwise.
     """
     everyone = world.Get_group()
-    known: dict[tuple[int, int], tuple[int, ...]] = {}
+    known: dict[tuple[int, int], Group] = {}
 
-    def group_of(comm: MPI.Comm) -> tuple[tuple[int, ...], tuple[int, int]]:
+    def group_of(comm: MPI.Comm) -> Group:
         name = identity(comm) or _USERS
-        members = known.get(name)
-        if members is None or name == _USERS:
-            group = comm.Get_group()
-            members = tuple(MPI.Group.Translate_ranks(group, range(comm.size), everyone))
-            group.Free()
-            known[name] = members
-        return members, name
+        if name in known and name != _USERS:
+            return known[name]
+        group = comm.Get_group()
+        members: Sequence[int] = MPI.Group.Translate_ranks(group, range(comm.size), everyone)
+        group.Free()
+        if list(members) == list(range(world.size)):
+            members = range(world.size)  # rank 0 gets this from each rank
+        known[name] = members if isinstance(members, range) else tuple(members), name
+        return known[name]
 
     events = []
     for position, record in enumerate(tape.records):

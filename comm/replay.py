@@ -6,6 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+#: Members of a communicator (a range where they are all ranks), and its identity.
+Group = tuple[Sequence[int], tuple[int, int]]
+
 
 class Event(NamedTuple):
     """A message or collective call, as another rank can read it.
@@ -25,13 +28,13 @@ class Event(NamedTuple):
     kind: str
     text: str
     position: int
-    group: tuple[tuple[int, ...], tuple[int, int]]
+    group: Group
     peer: Any
     tag: int
     payload: tuple[Any, ...]
 
     @property
-    def partners(self) -> tuple[int, ...]:
+    def partners(self) -> Sequence[int]:
         """The ranks that must do their part, this one perhaps among them."""
         return self.group[0] if self.kind == "collective" else (self.peer,)
 
@@ -51,7 +54,8 @@ class Replay:
     """
 
     def __init__(self, tables: Mapping[int, Sequence[Event]]) -> None:
-        self.tables = tables
+        groups: dict[Group, Group] = {}
+        self.tables = {rank: _known(table, groups) for rank, table in tables.items()}
         self.at = dict.fromkeys(tables, 0)
         self.sent: dict[Any, list[tuple[int, Event]]] = defaultdict(list)
         self.posted: dict[Any, int] = defaultdict(int)
@@ -141,7 +145,7 @@ class Replay:
         members = self.members(event)
         for other in members:
             found = self.current(other)
-            if found is None or found.kind != "collective" or found.group != event.group:
+            if found is None or found.kind != "collective" or found.group is not event.group:
                 return ""
             if found.payload != event.payload:
                 return f"{_who(rank, event)} meets {_who(other, found)}: they do not match"
@@ -169,7 +173,7 @@ class Replay:
 
     def _has_come(self, rank: int, event: Event) -> bool:
         found = self.current(rank)
-        return found is not None and found.kind == "collective" and found.group == event.group
+        return found is not None and found.kind == "collective" and found.group is event.group
 
     def state(self, rank: int) -> str:
         """Say where a rank stands."""
@@ -182,10 +186,22 @@ class Replay:
         return f"it stops at {_who(rank, event)}"
 
 
+def _known(table: Sequence[Event], groups: dict[Group, Group]) -> list[Event]:
+    """Return a table with one object for each group in all tables.
+
+    Each rank brings a copy of its own, and every member of a collective call is compared.
+    """
+    own: dict[int, Group] = {}
+    for event in table:
+        if id(event.group) not in own:
+            own[id(event.group)] = groups.setdefault(event.group, event.group)
+    return [event._replace(group=own[id(event.group)]) for event in table]
+
+
 def _channel(event: Event, rank: int) -> Any:
     """Return communicator, source, destination and tag of a message at one of its ends."""
     source, dest = (rank, event.peer) if event.kind == "send" else (event.peer, rank)
-    return event.group, source, dest, event.tag
+    return id(event.group), source, dest, event.tag
 
 
 def _who(rank: int, event: Event) -> str:

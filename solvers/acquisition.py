@@ -9,8 +9,13 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..comm import CartesianGrid
+from ..comm.channel import new_channel
 from ..variable import Array
+from .exchange import slices
 from .padding import row_pitch
+
+#: For ranks with any: the rank, and its rows.
+Parts = list[tuple[int, slice]]
 
 #: Nodes along each axis from which a value is interpolated.
 TAPS = 4
@@ -136,7 +141,7 @@ class Points:
             self.nodes.append(np.ascontiguousarray(flat[found].reshape(-1, TAPS**2)))
             self.weights.append(np.ascontiguousarray(w[found].reshape(-1, TAPS**2), dtype=dtype))
         nearest = np.clip(np.rint(cells[0]), 0, np.asarray(grid.shape) - 1).astype(np.int64)
-        self._owners = _ranks_of(grid, nearest)
+        self._owners = _ranks_of(grid, grid.coords_at(nearest))
         self.owned = np.flatnonzero(self._owners == grid.rank)
 
     def by_rows(self, run: int) -> tuple[Array, Array, Array, Array]:
@@ -160,7 +165,7 @@ class Points:
         grid = self._grid
         users = []
         for base in self._base:
-            users.append((_coords_of(grid, base), _coords_of(grid, base + TAPS - 1)))
+            users.append((grid.coords_at(base), grid.coords_at(base + TAPS - 1)))
         return TraceCollection(grid, self.owned, self._owners, self.index, users)
 
 
@@ -180,29 +185,27 @@ class TraceCollection:
         index: list[Array],
         users: list[tuple[Array, Array]],
     ) -> None:
-        self.comm = grid.comm
+        self._comm, self._tag = new_channel(grid.comm)
         self.runs = len(index)
         self.owned = owned
         self._rows = np.cumsum([0, *(len(i) for i in index)])
-        size, rank = grid.size, grid.rank
         # Rows are (run, point). Of mine, in the order of the ranks that they are sent to; of those
         # that I get, in the order of the ranks that they come from: both by run and point within.
         points = np.concatenate([*index, np.empty(0, np.int64)]).astype(np.int64)
         to = owners[points]
         self._send = np.argsort(to, kind="stable")
-        self._send_counts = np.bincount(to, minlength=size)
-        slot = np.full(len(owners), -1, np.int64)
-        slot[owned] = np.arange(len(owned))
-        receive = [np.empty(0, np.int64)]
-        self._receive_counts = np.zeros(size, np.int64)
-        for other in range(size):
-            coords = np.asarray(grid.coords_of(other))
-            for run, (low, high) in enumerate(users):
-                has = ((low <= coords) & (coords <= high)).all(axis=1) & (owners == rank)
-                rows = run * len(owned) + slot[np.flatnonzero(has)]
-                receive.append(rows)
-                self._receive_counts[other] += len(rows)
-        self._receive_rows = np.concatenate(receive)
+        self._receivers = _parts(to)
+        found = []
+        for run, (low, high) in enumerate(users):
+            low, high = low[owned], high[owned]
+            for step in np.ndindex(*((high - low).max(axis=0, initial=0) + 1)):
+                slot = np.flatnonzero((low + step <= high).all(axis=1))
+                user = _ranks_of(grid, low[slot] + step)
+                found.append(np.stack([user, np.full(len(slot), run), slot]))
+        user, of_run, slot = np.concatenate(found, axis=1)
+        order = np.lexsort((slot, of_run, user))
+        self._senders = _parts(user)
+        self._receive_rows = (of_run * len(owned) + slot)[order]
 
     def rows(self, run: int) -> slice:
         """Return where the parts of a run's traces stand among all of this rank's parts."""
@@ -216,7 +219,7 @@ class TraceCollection:
         """Return the traces of this rank's points, (runs, owned points, steps)."""
         steps = parts.shape[1]
         came = np.empty((len(self._receive_rows), steps), parts.dtype)
-        self._exchange(parts[self._send], self._send_counts, came, self._receive_counts)
+        self._exchange(parts[self._send], self._receivers, came, self._senders)
         traces = np.zeros((self.runs * len(self.owned), steps), parts.dtype)
         np.add.at(traces, self._receive_rows, came)
         return traces.reshape(self.runs, len(self.owned), steps)
@@ -226,18 +229,29 @@ class TraceCollection:
         steps = traces.shape[2]
         rows = traces.reshape(-1, steps)[self._receive_rows]
         came = np.empty((len(self._send), steps), traces.dtype)
-        self._exchange(rows, self._receive_counts, came, self._send_counts)
+        self._exchange(rows, self._senders, came, self._receivers)
         parts = np.empty_like(came)
         parts[self._send] = came
         return parts
 
-    def _exchange(self, out: Array, out_counts: Array, into: Array, in_counts: Array) -> None:
-        if self.comm.size == 1:
+    def _exchange(self, out: Array, to: Parts, into: Array, from_: Parts) -> None:
+        """Send rows to the ranks that take part in a trace, and receive theirs, and no others."""
+        from mpi4py import MPI
+
+        comm, tag = self._comm, self._tag
+        if comm.size == 1:
             into[...] = out
             return
-        steps = out.shape[1]
         out = np.ascontiguousarray(out)
-        self.comm.Alltoallv((out, out_counts * steps), (into, in_counts * steps))
+        requests = [comm.Irecv(into[part], rank, tag) for rank, part in from_]
+        requests += [comm.Isend(out[part], rank, tag) for rank, part in to]
+        MPI.Request.Waitall(requests)
+
+
+def _parts(ranks: Array) -> Parts:
+    """Return the rows of each rank, once they are sorted by it."""
+    found, counts = np.unique(ranks, return_counts=True)
+    return slices(dict(zip(found.tolist(), counts.tolist())))
 
 
 def _inside(
@@ -279,16 +293,6 @@ def _interpolation(shape: tuple[int, ...], cells: Array) -> tuple[Array, Array]:
     return base, weights
 
 
-def _coords_of(grid: CartesianGrid, nodes: Array) -> Array:
-    """Return the block coordinates of the ranks that own nodes, (points, 2)."""
-    coords = np.empty_like(nodes)
-    for axis in range(2):
-        edges = sorted({grid.patch(r)[0][axis] for r in range(grid.size)})
-        coords[:, axis] = np.searchsorted(edges, nodes[:, axis], side="right") - 1
-    return coords
-
-
-def _ranks_of(grid: CartesianGrid, nodes: Array) -> Array:
-    coords = _coords_of(grid, nodes)
-    ranks: Array = coords[:, 0] * grid.dims[1] + coords[:, 1]
+def _ranks_of(grid: CartesianGrid, coords: Array) -> Array:
+    ranks: Array = coords[..., 0] * grid.dims[1] + coords[..., 1]
     return ranks

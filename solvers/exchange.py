@@ -45,8 +45,8 @@ class Exchange:
     ) -> None:
         self._comm, self._tag = new_channel(comm)
         self.length = length
-        self._senders = _slices({rank: receive[rank] for rank in sorted(receive)})
-        self._receivers = _slices({rank: len(send[rank]) for rank in sorted(send)})
+        self._senders = slices({rank: receive[rank] for rank in sorted(receive)})
+        self._receivers = slices({rank: len(send[rank]) for rank in sorted(send)})
         self.received = sum(receive.values())
         self._positions = np.concatenate(
             [np.zeros(0, np.intp), *(send[rank] for rank in sorted(send))]
@@ -128,7 +128,7 @@ def swap(comm: MPI.Comm, outgoing: Mapping[int, Array]) -> dict[int, Array]:
     return incoming
 
 
-def _slices(counts: Mapping[int, int]) -> list[tuple[int, slice]]:
+def slices(counts: Mapping[int, int]) -> list[tuple[int, slice]]:
     """Return the consecutive part of a buffer that belongs to each rank with any entries."""
     parts, start = [], 0
     for rank, count in counts.items():

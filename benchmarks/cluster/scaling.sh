@@ -8,7 +8,8 @@ for ranks in ${RANKS:-1 4 16 64 100}; do
     for physics in transpose poisson acoustic elastic; do
         for mode in strong weak; do
             launch "$ranks" "${PYTHON:-.venv/bin/python}" -m mpi4py benchmarks/scaling.py \
-                --physics "$physics" --mode "$mode" --json "$out/scaling-$physics-$mode-$ranks.json"
+                --physics "$physics" --mode "$mode" \
+                --json "$out/scaling-$physics-$mode-${ranks}x${THREADS:-1}.json"
         done
     done
 done

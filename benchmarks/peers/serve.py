@@ -18,7 +18,9 @@ def main():
     os.dup2(2, 1)  # what peers print is not an answer
     warnings.simplefilter("ignore")
     try:
-        cases = importlib.import_module(sys.argv[1]).cases(**json.loads(sys.argv[2]))
+        script = importlib.import_module(sys.argv[1])
+        warnings.simplefilter("ignore")  # SymPy, once imported, shows its own again
+        cases = script.cases(**json.loads(sys.argv[2]))
     except Exception as error:
         traceback.print_exc()
         answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")

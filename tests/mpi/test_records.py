@@ -28,6 +28,7 @@ from adjoint.comm import (
     rank,
     size,
 )
+from adjoint.comm.records import _events
 from tests.pendulums import Pendulums
 
 X = np.ones(3)
@@ -128,3 +129,17 @@ def test_an_operator_that_cannot_describe_itself() -> None:
             tape.record(Broken(), (X,), (X,), (X,))
     with pytest.raises(CommunicationError, match="rank 1: ArithmeticError: no words"):
         tape.check_communication()
+
+
+@pytest.mark.parallel([3])
+def test_what_a_rank_brings_does_not_grow_with_the_ranks() -> None:
+    """Rank 0 gets it from each of them."""
+    some = MPI.COMM_WORLD.Split(int(rank() == 1), rank())
+    with Tape() as tape:
+        x = tape.watch(X)
+        Allreduce()(x)
+        Allreduce(some)(x)
+    members = [event.group[0] for event in _events(tape, communicator())]
+    assert members[0] == range(size())
+    assert members[1] == ((1,) if rank() == 1 else (0, 2))
+    some.Free()
