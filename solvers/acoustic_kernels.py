@@ -317,13 +317,12 @@ def _record(u: Any, nodes: Any, weights: Any, traces: Any, n: int) -> None:
 
 
 @njit(**_PART)
-def _finish(
-    u: Any, new: int, i: int, starts: Any, columns: Any, weights: Any, points: Any, series: Any,
-    n: int, surface: bool,
-) -> None:  # fmt: skip
+def _finish(u: Any, new: int, i: int, points: Any, n: int, surface: bool) -> None:
     """The transpose of ``_record`` in a row, and the free surface."""
-    for k in range(starts[i], starts[i + 1]):
-        u[new + i, columns[k]] += weights[k] * series[points[k], n]
+    starts, columns, weights, point, series = points
+    for k in range(starts[0, i], starts[0, i + 1]):
+        for tap in range(columns.shape[1]):
+            u[new + i, columns[k, tap]] += weights[k, tap] * series[point[k], n]
     if surface and i == GHOST:
         for j in range(u.shape[1]):
             u[new + i, j] = 0
@@ -371,7 +370,6 @@ def advance(
     """
     w01, w02, v01, v02, w11, w12, v11, v12 = weights
     r_nodes, r_weights, traces = receivers
-    s_starts, s_columns, s_weights, s_points, wavelets = sources
     threads, keep = work.shape[0] - 1, kept_u.shape[0] > 0
     height, width = u.shape[1] - 2 * GHOST, columns - 2 * GHOST
     field, memory0, levels = _flat(u), _flat(psi0), _flat(kept_u)
@@ -432,8 +430,7 @@ def advance(
                             if len(node1.lines):
                                 _absorb_along(field, new, phi1, along, r, i + r, node1, width,
                                               v11, v12)  # fmt: skip
-                            _finish(field, new, i + r, s_starts, s_columns, s_weights, s_points,
-                                    wavelets, n + stage, surface)  # fmt: skip
+                            _finish(field, new, i + r, sources, n + stage, surface)
                         if keep:
                             _keep(levels, level + stage, field, now, i, i + count, height)
         n += stages
@@ -626,7 +623,6 @@ def reverse(
     """
     w01, w02, v01, v02, w11, w12, v11, v12 = weights
     s_nodes, s_weights, wavelets = sources
-    r_starts, r_columns, r_weights, r_points, traces = receivers
     threads = work.shape[0] - 1
     height, width, pitch = lam.shape[1] - 2 * GHOST, columns - 2 * GHOST, lam.shape[2]
     field, memory0, memory1, kept, kept0 = (_flat(lam), _flat(mu0), _flat(phi0), _flat(kept_u),
@@ -687,6 +683,5 @@ def reverse(
                                 _leap(field, now, new, ring, stage, along, r, i + r, width,
                                       v01, v02, v11, v12)  # fmt: skip
                         for r in range(count):
-                            _finish(field, new, i + r, r_starts, r_columns, r_weights, r_points,
-                                    traces, n - stage, surface)  # fmt: skip
+                            _finish(field, new, i + r, receivers, n - stage, surface)
         n -= stages

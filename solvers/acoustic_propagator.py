@@ -13,6 +13,7 @@ from ..variable import Array
 from .acquisition import Points
 from .padding import Padding
 from .pml import Layers
+from .row_points import RowPoints, by_rows
 
 #: Coefficients of staggered differences, by order.
 DIFFERENCES = {2: (1.0, 0.0), 4: (9 / 8, -1 / 24)}
@@ -164,8 +165,7 @@ class AcousticPropagator(Propagator):
     def begin(self, run: int) -> None:
         self._run, self._phase = run, 0
         self._start(self._fields, self._initial)
-        self._series = self._amplitudes(self._wavelets, run)
-        self._taps = self._sources.by_rows(run)
+        self._forces = self._by_rows(self._sources, self._amplitudes(self._wavelets, run))
 
     def _start(self, fields: list[Array], initial: Sequence[Array]) -> None:
         for field in fields:
@@ -180,19 +180,22 @@ class AcousticPropagator(Propagator):
         chosen = wavelets[run][self._sources.index[run]]
         return np.ascontiguousarray(chosen * self.dtype.type(self._scale))
 
+    def _by_rows(self, points: Points, series: Array) -> RowPoints:
+        nodes, weights = points.nodes[self._run], points.weights[self._run]
+        return by_rows([nodes], [weights], [np.arange(len(nodes))], series, self.padding)
+
     def advance(self, first: int, last: int, kept: Any = None) -> None:
         parts = self._parts[self._collection.rows(self._run)]
-        self._advance(first, last, self._fields, kept or self._nothing, parts, self._series)
+        self._advance(first, last, self._fields, kept or self._nothing, parts, self._forces)
         self._phase = (self._phase + last - first) % 2
 
     def _advance(
         self, first: int, last: int, fields: Sequence[Array], kept: Kept, parts: Array,
-        series: Array,
+        sources: RowPoints,
     ) -> None:  # fmt: skip
         run = self._run
         u, psi0, psi1, phi0, phi1 = fields
         receivers = self._receivers.nodes[run], self._receivers.weights[run], parts
-        sources = (*self._taps, series)
         self._take(
             self._kernels.advance, first, last, self._phase, False, (u, psi0, psi1, phi0[0], phi1),
             kept, receivers, sources, (),
@@ -240,13 +243,13 @@ class AcousticPropagator(Propagator):
     def begin_tangent(self, run: int) -> None:
         self._dfields = self._new_fields()
         self._start(self._dfields, self._dinitial)
-        self._dseries = self._amplitudes(self._dwavelets, run)
+        self._dforces = self._by_rows(self._sources, self._amplitudes(self._dwavelets, run))
 
     def advance_tangent(self, first: int, last: int) -> None:
         parts = self._dparts[self._collection.rows(self._run)]
         for n in range(first, last):
             new = self._dfields[0][self._phase]
-            self._advance(n, n + 1, self._dfields, self._nothing, parts, self._dseries)
+            self._advance(n, n + 1, self._dfields, self._nothing, parts, self._dforces)
             self.advance(n, n + 1)
             self._scatter(self.state, new)
 
@@ -294,18 +297,17 @@ class AcousticPropagator(Propagator):
 
     def begin_reverse(self, run: int) -> None:
         self._run, self._back = run, 0
-        self._taps_back = self._receivers.by_rows(run)
         for field in self._lam:
             field[...] = 0
         self._series_bar = np.zeros((len(self._sources.index[run]), self.steps), self.dtype)
+        traces = self._cotangents[self._collection.rows(run)]
+        self._forces_back = self._by_rows(self._receivers, traces)
 
     def reverse(self, last: int, first: int, kept: Any) -> None:
         run = self._run
-        traces = self._cotangents[self._collection.rows(run)]
-        receivers = (*self._taps_back, traces)
         sources = self._sources.nodes[run], self._sources.weights[run], self._series_bar
         self._take(self._kernels.reverse, first, last, self._back, True, self._lam, kept,
-                   receivers, sources, (self._totals,))  # fmt: skip
+                   self._forces_back, sources, (self._totals,))  # fmt: skip
         self._back = (self._back + last - first) % 2
 
     def finish_reverse(self, run: int) -> None:

@@ -123,8 +123,7 @@ class Points:
         self._base = base
         self.index, self.nodes, self.weights = [], [], []
         start = np.asarray(grid.start) - ghost
-        rows, columns = grid.padded_shape(ghost)
-        self._rows, self._pitch = rows, row_pitch(columns, dtype)
+        pitch = row_pitch(grid.patch_shape[1] + 2 * ghost, dtype)
         taps = np.arange(TAPS)
         for run in range(runs):
             lines = base[run][:, :, None] + taps  # (points, 2, taps)
@@ -135,7 +134,7 @@ class Points:
             w = weights[run][:, 0, :, None] * weights[run][:, 1, None, :] * here
             found = np.flatnonzero(here.any(axis=(1, 2)))
             local = lines - start[:, None]
-            flat = local[:, 0, :, None] * self._pitch + local[:, 1, None, :]
+            flat = local[:, 0, :, None] * pitch + local[:, 1, None, :]
             flat = np.where(here, flat, 0)
             self.index.append(found)
             self.nodes.append(np.ascontiguousarray(flat[found].reshape(-1, TAPS**2)))
@@ -143,22 +142,6 @@ class Points:
         nearest = np.clip(np.rint(cells[0]), 0, np.asarray(grid.shape) - 1).astype(np.int64)
         self._owners = _ranks_of(grid, grid.coords_at(nearest))
         self.owned = np.flatnonzero(self._owners == grid.rank)
-
-    def by_rows(self, run: int) -> tuple[Array, Array, Array, Array]:
-        """Return what the points of a run take from the rows of the padded patch.
-
-        Returns
-        -------
-        starts, columns, weights, points : numpy.ndarray
-            Row ``i`` has the entries ``starts[i]`` … ``starts[i + 1] − 1`` of the other arrays:
-            columns of the padded patch, weights, and which of ``index[run]`` they belong to.
-        """
-        point, tap = np.nonzero(self.weights[run])
-        row, column = np.divmod(self.nodes[run][point, tap], self._pitch)
-        order = np.argsort(row, kind="stable")
-        starts = np.searchsorted(row[order], np.arange(self._rows + 1))
-        weights = self.weights[run][point, tap]
-        return starts, column[order], weights[order], point[order]
 
     def collection(self) -> TraceCollection:
         """Return the exchange that sums parts of traces at the points' owners."""
