@@ -32,5 +32,5 @@ def cases_of(grid: CartesianGrid, *survey: Any, **settings: Any) -> Cases:
 
 
 if __name__ == "__main__":
-    # The field now, c², and the field before, whose place the next one takes.
-    compare("acoustic", cases, cases_of, MEDIUM, 4, parser(__doc__).parse_args())
+    # For two steps: both levels of the field, each read and written, and c².
+    compare("acoustic", cases, cases_of, MEDIUM, 5 / 2, parser(__doc__).parse_args())

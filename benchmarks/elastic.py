@@ -32,5 +32,5 @@ def cases_of(grid: CartesianGrid, *survey: Any, **settings: Any) -> Cases:
 
 
 if __name__ == "__main__":
-    # 2 velocities and 3 stresses in place, 2 densities, 3 moduli: all in one sweep.
-    compare("elastic", cases, cases_of, MEDIUM, 15, parser(__doc__).parse_args())
+    # For four steps: 2 velocities and 3 stresses read and written, 2 densities, 3 moduli.
+    compare("elastic", cases, cases_of, MEDIUM, 15 / 4, parser(__doc__).parse_args())

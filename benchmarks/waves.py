@@ -70,13 +70,13 @@ def compare(
     cases: Callable[[int, int, int], Cases],
     cases_of: Callable[..., Cases],
     medium: Mapping[str, float],
-    streams: int,
+    streams: float,
     chosen: argparse.Namespace,
 ) -> None:
     """Time our cases and the peers' of one physics for several sizes; print and write them.
 
     ``cases_of`` returns our cases from all that a wave takes and settings; ``streams`` is how many
-    arrays of the grid's size a forward step reads or writes, each once.
+    arrays of the grid's size a forward step reads or writes on average.
     """
     most = numba.get_num_threads()
     large, small = ((300, 50), (100, 500)) if chosen.quick else ((1000, 100), (100, 2000))
@@ -165,7 +165,7 @@ def _measure(
 
 
 def _roofline(
-    measured: Mapping[str, Sequence[float]], nodes: int, steps: int, streams: int
+    measured: Mapping[str, Sequence[float]], nodes: int, steps: int, streams: float
 ) -> list[float]:
     """Return what a forward step moves, and how that compares with a plain triad.
 
