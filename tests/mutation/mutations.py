@@ -63,7 +63,7 @@ OF_COMMUNICATOR = {"allreduce", "bcast", "reduce"}
 CHECKS = ("require", "_require", "check", "_check", "same_on_all", "agree", "_warn", "finalize")
 SYMMETRIC = {
     "isinstance", "min", "max", "minimum", "maximum", "hasattr", "getattr", "add", "print", "equal",
-    "multiply", "hypot",
+    "multiply", "hypot", "swapaxes",
 }  # fmt: skip
 
 
