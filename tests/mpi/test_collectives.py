@@ -335,7 +335,8 @@ def test_faults_of_one_rank_are_raised_on_all() -> None:
 @pytest.mark.parametrize("operator", [Gather, Allgather, Alltoall, ReduceScatter])
 def test_rows_of_different_shapes_are_an_error_on_all_ranks(operator: Any) -> None:
     rows = np.ones((size(), 3 if rank() == 1 else 2))
-    fails(CommunicationError, "ranks do not match", lambda: operator()(rows))
+    text = r"rank 0 calls \w+\(.*2,?\), 'float64'\), rank 1 calls \w+\(.*3,?\), 'float64'\)"
+    fails(CommunicationError, text, lambda: operator()(rows))
 
 
 @pytest.mark.parallel([2, 3])

@@ -197,7 +197,7 @@ class _Maker:
             return
         if isinstance(node, ast.Tuple):
             for i, element in enumerate(node.elts):
-                if not i or not isinstance(element, ast.Name):  # what is merely kept is no result
+                if not i or not isinstance(element, ast.Name | ast.Tuple):  # kept, no result
                     self.leak(element)
         elif not isinstance(node, ast.Lambda | ast.Constant | ast.IfExp):
             rounding = '__import__("tests.mutation.rounding", fromlist=["rounded"]).rounded'
