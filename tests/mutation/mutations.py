@@ -178,6 +178,8 @@ class _Maker:
             return
         if isinstance(node, ast.stmt) and only_raises(node):
             return
+        if isinstance(node, ast.keyword) and ast.unparse(node) == "copy=False":
+            return  # a copy more changes no result
         if isinstance(node, ast.FunctionDef | ast.Lambda):
             self.function(node)
             return

@@ -92,6 +92,15 @@ def test_a_filter_is_scipys() -> None:
     np.testing.assert_allclose(found, scipy.signal.sosfilt(sections, traces()), atol=1e-12)
 
 
+def test_filters_of_no_traces_and_of_one_sample() -> None:
+    sections = scipy.signal.butter(4, 30.0, fs=1 / DT, output="sos")
+    low_pass = FILTERS["low-pass"]
+    np.testing.assert_allclose(low_pass(np.ones(1)), scipy.signal.sosfilt(sections, np.ones(1)))
+    for name in FILTERS:
+        assert FILTERS[name](np.zeros((2, 0, 61))).shape == (2, 0, 61)
+        dot_test(FILTERS[name], traces()[..., :1], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
