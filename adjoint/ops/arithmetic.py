@@ -24,11 +24,6 @@ def unbroadcast(w: Any, like: Any) -> Any:
     return w.sum(axis=stretched, keepdims=True) if stretched else w
 
 
-def _broadcast(t: Any, like: Any) -> Any:
-    """Broadcast a tangent to the shape of the output, which the other operand may have widened."""
-    return t if np.shape(t) == like.shape else np.broadcast_to(t, like.shape)
-
-
 class Add(Operator):
     """``c = a + b``; ``ā = c̄``, ``b̄ = c̄``, summed over broadcast axes."""
 
@@ -111,7 +106,7 @@ class Power(Operator):
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
         (ta, tb), (a, b), (c,) = tangents, inputs, outputs
-        t = _broadcast(ta * _base_slope(a, b), c)
+        t = ta * _base_slope(a, b)  # as wide as c, for it depends on both
         return t + tb * _exponent_slope(a, c) if np.any(tb) else t
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
@@ -126,7 +121,7 @@ def _base_slope(a: Any, b: Any) -> Any:
     """Return ``∂(a^b)/∂a``."""
     if np.ndim(b) == 0:  # NumPy is fast for 1 and 2, and 0·(1/0) must not appear
         return 0 * a if b == 0 else b * np.power(a, b - 1)
-    return np.where(np.equal(b, 0), 0, b * np.power(a, np.where(np.equal(b, 0), 1, b - 1)))
+    return b * np.power(a, np.where(np.equal(b, 0), 1, b - 1))
 
 
 def _exponent_slope(a: Any, c: Any) -> Any:

@@ -33,10 +33,8 @@ class Reduction(Operator):
 
     def expand(self, y: Any, like: Any) -> Any:
         """Give ``y`` back the reduced axes, with length 1, so that it broadcasts to the input."""
-        if np.ndim(y) == len(like.shape):  # kept, or there were none
+        if self.axis is None or np.ndim(y) == len(like.shape):  # a number, or they were kept
             return y
-        if self.axis is None:
-            return np.reshape(y, (1,) * len(like.shape))
         return np.expand_dims(y, self.axis)
 
 

@@ -60,6 +60,18 @@ def test_power_with_constant_exponent(exponent: float) -> None:
     check(lambda x: x**exponent, positive((4,)))
 
 
+def test_constant_exponents_may_widen_the_power() -> None:
+    exponents = np.array([[0.0, 1.0, 2.0], [0.5, -1.0, 3.0]])
+    x, t = positive((3,)), positive((3,), seed=1)
+    check(lambda x: x**exponents, x)
+    with Tape() as tape:
+        v = tape.watch(x)
+        y = v**exponents
+    (found,) = tape.jvp([y], [v], [t])
+    np.testing.assert_allclose(found, t * exponents * x ** (exponents - 1), rtol=1e-13)
+    assert found.shape == exponents.shape
+
+
 @pytest.mark.parametrize("exponent", [0, 1, 2, np.array([0.0, 1.0, 2.0])])
 def test_power_at_zero_has_a_finite_derivative(exponent: Any) -> None:
     with Tape() as tape:

@@ -76,6 +76,10 @@ def trials(name: str, bench: Bench, count: int, seed: int, stop: float) -> int:
     how = "within tolerance" if "number of ranks" in name else "bit for bit"
     print(f"{name:<28}{bench.problem:<10}{bench.ranks:>5}{made:>8}{longest:>13}{orphans:>9}  "
           f"{how} {len(seconds)}/{made}", flush=True)  # fmt: skip
+    if bench.stuck:
+        print(f"{'':<28}and {bench.stuck} after which mpiexec hung though all ranks were gone; "
+              "resumed as the others", flush=True)  # fmt: skip
+        bench.stuck = 0
     for text in failures:
         print(text, file=sys.stderr, flush=True)
     return len(failures)

@@ -49,11 +49,17 @@ class Bench:
     ranks : int
     folder : path
         Of this test alone.
+
+    Attributes
+    ----------
+    stuck : int
+        How often mpiexec alone was left, see :meth:`Job.launcher_is_stuck`.
     """
 
     problem: str
     ranks: int
     folder: Path
+    stuck: int = 0
     _whole: dict[int, Whole] = field(default_factory=dict)
 
     def job(self, folder: Path, *options: Any, ranks: int | None = None, log: str = "log") -> Job:
@@ -157,9 +163,14 @@ def kill(bench: Bench, random: Random) -> float:
                 span = max(min(span, time.monotonic() - start), 2.0)
                 continue
             victim.kill()
-            seconds = ended(job, None).seconds
+            end = job.end()
+            stuck = job.launcher_is_stuck()
+            if not stuck:
+                ended(job, None)
         bench.resumed(place)
-        return seconds
+        if not stuck:
+            return end.seconds
+        bench.stuck += 1
 
 
 def sent(target: str, number: signal.Signals, bench: Bench, random: Random) -> float:

@@ -127,6 +127,15 @@ class Job:
             code = 128 - code
         return End(code, seconds, len(left))
 
+    def launcher_is_stuck(self) -> bool:
+        """Whether the ranks are gone, and mpiexec waits for itself.
+
+        Open MPI 4.1's does so where a rank is killed in the moment in which it connects to mpiexec,
+        whatever the program: nobody but mpiexec is there to end then, by a second signal.
+        """
+        left = [process.pid for process in self.alive()]
+        return left == [self.process.pid] and "PMIX ERROR: UNREACHABLE" in self.output
+
     def signal(self, target: str, number: signal.Signals) -> None:
         """Send a signal to ``mpiexec`` or to a rank, given by its number."""
         if target == "mpiexec":

@@ -24,7 +24,9 @@ def test_fetch_and_its_transpose_whatever_the_order_of_ranks() -> None:
 
     random = np.random.default_rng(me).standard_normal(exchange.length + exchange.received)
     left = comm.allreduce(float(exchange.fetch(x) @ random), MPI.SUM)
+    kept = random.copy()
     right = comm.allreduce(float(x @ exchange.add_back(random)), MPI.SUM)
+    np.testing.assert_array_equal(random, kept)
     assert left == pytest.approx(right, rel=1e-13)
     back = exchange.add_back(np.ones(exchange.length + exchange.received))
     copies = [1 + sum(q >= i for q in others) for i in range(size)]

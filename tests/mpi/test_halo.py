@@ -384,6 +384,17 @@ def test_requests_are_freed_with_the_object() -> None:
     assert not any(kept)
 
 
+@pytest.mark.parallel([1, 2])
+def test_one_exchange_after_the_other_needs_buffers_once() -> None:
+    grid = CartesianGrid((8, 6))
+    halo = HaloExchange(grid)
+    u = np.ones(grid.patch_shape)
+    for _ in range(3):
+        halo.vjp((halo(u),), (), ())
+        halo.vjp(halo(u, u), (), ())
+    assert [len(sets) for sets in halo._exchanges._idle.values()] == [1, 1]
+
+
 @pytest.mark.parallel([2])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_memory_of_a_dropped_exchange_is_not_used_again(reverse: bool) -> None:

@@ -282,6 +282,7 @@ def test_tags_out_of_range() -> None:
 def test_a_message_of_another_size() -> None:
     if rank() == 0:
         Send(1)(np.ones(3))
+        Send(1, tag=3)(np.ones(200_000))  # so long that it waits for the receiver
         sending = Isend(1, tag=1)(np.ones(3))
         another = Isend(1, tag=2)(np.ones(3))
         Wait()(sending)
@@ -290,6 +291,8 @@ def test_a_message_of_another_size() -> None:
         text = r"got a message of 24 bytes from rank 0 \(tag 0\), expected 32 bytes: shape \(4,\)"
         with pytest.raises(CommunicationError, match=text):
             Recv(0, 4)()
+        with pytest.raises(CommunicationError, match="a message of 1600000 bytes from rank 0"):
+            Recv(0, 4, tag=3)()
         receiving = Irecv(0, 4, tag=1)()
         with pytest.raises(CommunicationError, match="a message of 24 bytes from rank 0"):
             Wait()(receiving)

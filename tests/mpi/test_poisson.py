@@ -134,6 +134,16 @@ def test_the_gradient_of_a_misfit_passes_a_taylor_test() -> None:
     assert rates.max() <= 2.2
 
 
+@everywhere
+def test_the_adjoint_solve_takes_the_forward_solves_hierarchy() -> None:
+    case = Manufactured(CartesianGrid((12, 11)), (1.0, 1.0))
+    with Poisson(case.grid) as poisson, Tape() as tape:
+        f = tape.watch(case.f)
+        u = poisson(case.kappa, f)
+        tape.vjp([u], [np.ones(u.shape)], [f])
+        assert (poisson.solve.setups, poisson.solve.solves) == (1, 2)
+
+
 @cache
 def alone(shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
     """Return solution and gradients of one rank that has the whole grid."""

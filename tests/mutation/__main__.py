@@ -29,7 +29,7 @@ import tomllib
 
 from .mutations import Mutation, mutations
 from .reach import reached
-from .trial import Trial
+from .trial import BadTests, Trial
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -71,12 +71,13 @@ def main() -> int:
         # Short files first: what they leave of their share of the time goes to the longer ones.
         order = sorted((file for file in plans if plans[file]), key=lambda file: len(plans[file]))
         for number, file in enumerate(order):
-            if not trial.prepare(entry_of(file), file):
-                print(f"{file}: its tests fail without any fault:\n{trial.output[-3000:]}")
-                return 2
             now = time.monotonic()
             until = now + max(deadline - now, 0) / (len(order) - number)
-            done = list(tried(trial, file, plans[file], until))
+            try:
+                done = list(tried(trial, file, plans[file], until))
+            except BadTests as reason:
+                print(f"{file}: {reason}")
+                return 2
             results += done
             report(done, [file])
             write(results, options.out)
@@ -137,7 +138,7 @@ def tried(trial: Trial, file: str, chosen: list[Mutation], until: float) -> Iter
             return
         changed = mutation.apply(source)
         begin = time.monotonic()
-        outcome, by = trial.run(file, changed)
+        outcome, by = trial.run(entry_of(file), file, changed)
         seconds = round(time.monotonic() - begin, 1)
         diff = [
             line

@@ -67,7 +67,7 @@ CHECKS = (
 )  # fmt: skip
 SYMMETRIC = {
     "isinstance", "min", "max", "minimum", "maximum", "hasattr", "getattr", "add", "print", "equal",
-    "multiply", "hypot",
+    "multiply", "hypot", "swapaxes",
 }  # fmt: skip
 
 
@@ -192,6 +192,8 @@ class _Maker:
             return
         if isinstance(node, ast.stmt) and only_raises(node):
             return
+        if isinstance(node, ast.keyword) and ast.unparse(node) == "copy=False":
+            return  # a copy more changes no result
         if isinstance(node, ast.FunctionDef | ast.Lambda):
             self.function(node)
             return
@@ -211,7 +213,7 @@ class _Maker:
             return
         if isinstance(node, ast.Tuple):
             for i, element in enumerate(node.elts):
-                if not i or not isinstance(element, ast.Name):  # what is merely kept is no result
+                if not i or not isinstance(element, ast.Name | ast.Tuple):  # kept, no result
                     self.leak(element)
         elif not isinstance(node, ast.Lambda | ast.Constant | ast.IfExp):
             rounding = '__import__("tests.mutation.rounding", fromlist=["rounded"]).rounded'

@@ -76,6 +76,11 @@ def test_silent_traces_and_ranks_without_receivers(name: str) -> None:
     assert np.isfinite(value)
     gradient = misfit.vjp((np.float64(1),), (d, o), (value,))[0]
     assert np.isfinite(gradient).all()
+    if name in ("cross-correlation", "envelope", "squared envelope"):
+        assert not gradient[0, 0].any()
+    if name == "cross-correlation":
+        assert not gradient[1, 1].any()
+    assert gradient[0, 2].any()
 
 
 @pytest.mark.parametrize("name", MISFITS)
@@ -90,6 +95,15 @@ def test_a_filter_is_scipys() -> None:
     sections = scipy.signal.butter(4, 30.0, fs=1 / DT, output="sos")
     found = Butterworth(DT, high=30.0, order=4)(traces())
     np.testing.assert_allclose(found, scipy.signal.sosfilt(sections, traces()), atol=1e-12)
+
+
+def test_filters_of_no_traces_and_of_one_sample() -> None:
+    sections = scipy.signal.butter(4, 30.0, fs=1 / DT, output="sos")
+    low_pass = FILTERS["low-pass"]
+    np.testing.assert_allclose(low_pass(np.ones(1)), scipy.signal.sosfilt(sections, np.ones(1)))
+    for name in FILTERS:
+        assert FILTERS[name](np.zeros((2, 0, 61))).shape == (2, 0, 61)
+        dot_test(FILTERS[name], traces()[..., :1], rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,124 @@
+"""Sources and receivers: interpolation by polynomials, the parts of ranks, and traces' owners."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from scipy.interpolate import lagrange
+
+from adjoint.comm import CartesianGrid
+from adjoint.solvers import ricker
+from adjoint.solvers.acquisition import Points
+from adjoint.solvers.padding import Padding
+
+SHAPE, SPACING, GHOST = (11, 9), (10.0, 12.0), 3
+
+# Near the sides and in corners, where the four nodes are not around the point; on nodes; inside,
+# where patches of several ranks meet.
+PLACES = np.array([
+    [[0.0, 0.0], [100.0, 96.0], [2.0, 94.0], [97.0, 1.5], [50.0, 48.0],
+     [53.1, 44.9], [38.0, 61.0]],
+    [[4.0, 30.0], [98.0, 66.0], [30.0, 36.0], [67.7, 55.5], [45.0, 42.0],
+     [20.0, 95.9], [51.0, 5.0]],
+])  # fmt: skip
+
+
+def points_of(comm: MPI.Comm, places: Any = PLACES, **settings: Any) -> tuple[Any, Points]:
+    grid = CartesianGrid(SHAPE, comm)
+    margins = ((0, 0), (0, 0))
+    return grid, Points("points", grid, SPACING, places, 2, GHOST, margins, **settings)
+
+
+def taps(nodes: int, place: float) -> dict[int, float]:
+    """Return the four nodes of an axis that a point takes, and SciPy's polynomials there."""
+    first = min(max(int(np.floor(place)) - 1, 0), nodes - 4)
+    four = np.arange(first, first + 4)
+    return {int(k): float(lagrange(four, np.equal(four, k))(place)) for k in four}
+
+
+@pytest.mark.parallel([1, 2, 3, 4, 6])
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (0.5, 0.0), (0.5, 0.5)])
+def test_weights_are_those_of_lagranges_polynomials(shift: tuple[float, float]) -> None:
+    """All ranks' weights together, and each at the node that the patch's array has there."""
+    inner = np.clip(PLACES, 5.0, 90.0) if any(shift) else PLACES
+    comm = MPI.COMM_WORLD
+    grid, points = points_of(comm, inner, shift=shift)
+    padding = Padding(grid, GHOST, np.float64)
+    found = np.zeros((2, 7, *SHAPE))
+    for run in range(2):
+        for point, nodes, weights in zip(
+            points.index[run], points.nodes[run], points.weights[run], strict=True
+        ):
+            field = padding.fields()
+            np.add.at(field.reshape(-1), nodes, weights)
+            found[run, point][grid.patch_slices(grid.rank)] = field[padding.inner]
+            outside = field.copy()
+            outside[padding.inner] = 0
+            assert not outside.any()
+    comm.Allreduce(MPI.IN_PLACE, found)
+    expected = np.zeros_like(found)
+    for run, point in np.ndindex(2, 7):
+        z, x = (inner[run, point] / SPACING) - shift
+        for i, along_z in taps(SHAPE[0], z).items():
+            for j, along_x in taps(SHAPE[1], x).items():
+                expected[run, point, i, j] = along_z * along_x
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parallel([1, 2, 3, 4, 6])
+def test_points_belong_to_the_rank_of_the_nearest_node() -> None:
+    grid, points = points_of(MPI.COMM_WORLD)
+    nearest = np.rint(PLACES[0] / SPACING)
+    mine = ((nearest >= grid.start) & (nearest < grid.stop)).all(axis=1)
+    np.testing.assert_array_equal(points.owned, np.flatnonzero(mine))
+    assert points.count == 7
+
+
+@pytest.mark.parallel([1, 2, 3, 4, 6])
+def test_owners_get_the_sum_of_parts_and_all_parts_the_owners_cotangent() -> None:
+    comm = MPI.COMM_WORLD
+    _, points = points_of(comm)
+    collection = points.collection()
+    parts = collection.new_parts(5, np.float64)
+    assert not parts.any()
+    whole = np.zeros((2, 7, 5))
+    for run in range(2):
+        rows = collection.rows(run)
+        parts[rows] = np.random.default_rng([run, comm.rank]).standard_normal(parts[rows].shape)
+        whole[run, points.index[run]] = parts[rows]
+    comm.Allreduce(MPI.IN_PLACE, whole)
+    traces = collection.forward(parts)
+    np.testing.assert_allclose(traces, whole[:, points.owned], rtol=1e-13)
+
+    cotangents = np.random.default_rng(9).standard_normal((2, 7, 5))
+    back = collection.adjoint(cotangents[:, points.owned])
+    assert back.shape == parts.shape
+    for run in range(2):
+        np.testing.assert_array_equal(
+            back[collection.rows(run)], cotangents[run, points.index[run]]
+        )
+
+
+@pytest.mark.parallel([1, 2])
+def test_one_set_of_positions_is_that_of_all_runs() -> None:
+    _, points = points_of(MPI.COMM_WORLD, PLACES[0])
+    for kept in (points.index, points.nodes, points.weights):
+        np.testing.assert_array_equal(kept[0], kept[1])
+
+
+@pytest.mark.parallel([1])
+def test_a_ricker_wavelet_peaks_when_and_where_it_says() -> None:
+    times = np.arange(4000) * 1e-3
+    for delay in (None, 0.7):
+        wavelet = ricker(times, 8.0, delay)
+        peak = 1.2 / 8.0 if delay is None else delay
+        assert times[np.argmax(wavelet)] == pytest.approx(peak)
+        assert wavelet.max() == pytest.approx(1.0)
+    # Zeros at φ² = ½, and at its peak frequency the greatest amplitude.
+    zero = np.sqrt(0.5) / (np.pi * 8.0)
+    np.testing.assert_allclose(ricker(0.7 + np.array([-zero, zero]), 8.0, 0.7), 0, atol=1e-12)
+    spectrum = np.abs(np.fft.rfft(wavelet))
+    assert np.fft.rfftfreq(len(times), 1e-3)[np.argmax(spectrum)] == pytest.approx(8.0, abs=0.25)

@@ -1,0 +1,82 @@
+"""How the arrays of a patch lie in memory, and what the wave solvers say of wavelets and layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from adjoint.comm import CartesianGrid
+from adjoint.solvers.padding import Padding, row_pitch
+from adjoint.solvers.waves import highest_frequency, layer_widths, spacings
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ghost", [2, 3])
+@pytest.mark.parametrize("columns", [4, 9, 58, 122, 250])
+def test_owned_nodes_begin_at_cache_lines(columns: int, ghost: int, dtype: Any) -> None:
+    grid = CartesianGrid((5, columns), MPI.COMM_SELF)
+    padding = Padding(grid, ghost, dtype)
+    assert padding.vector * np.dtype(dtype).itemsize == 64
+    for fields, shape in (
+        (padding.fields(2), (2, 5 + 2 * ghost, padding.pitch)),
+        (padding.fields(), (5 + 2 * ghost, padding.pitch)),
+        (padding.lines(3), (3, padding.pitch)),
+    ):
+        assert fields.shape == shape
+        assert fields.dtype == dtype
+        assert not fields.any()
+        assert fields.flags.c_contiguous
+        first = fields[..., padding.inner[1]]
+        assert first.ctypes.data % 64 == 0
+        fields[...] = 1  # all of it is there to be written to
+        assert padding.cut(fields).shape == (*shape[:-1], columns + 2 * ghost)
+    assert padding.fields()[padding.inner].shape == (5, columns)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_are_whole_cache_lines_and_not_a_kilobyte_apart(dtype: Any) -> None:
+    size = np.dtype(dtype).itemsize
+    for columns in range(1, 700):
+        apart = row_pitch(columns, dtype) * size
+        assert apart >= columns * size
+        assert apart % 64 == 0
+        assert apart % 1024 != 0
+        # No longer than that takes.
+        least = -(-columns * size // 64) * 64
+        assert apart == least + 64 * (least % 1024 == 0)
+
+
+def test_the_highest_frequency_of_wavelets() -> None:
+    times = np.arange(1000) * 2e-3
+    slow, fast = (np.sin(2 * np.pi * f * times) for f in (10.0, 35.0))
+    assert highest_frequency(slow, 2e-3) == pytest.approx(10.0)
+    for share, expected in ((0.04, 10.0), (0.06, 35.0)):
+        both = slow + share * fast
+        assert highest_frequency(both, 2e-3) == pytest.approx(expected)
+        # The greatest of all wavelets counts.
+        assert highest_frequency(np.stack([slow, share * fast])[None], 2e-3) == pytest.approx(
+            expected
+        )
+    assert highest_frequency(slow + 0.3 * fast, 2e-3, share=0.5) == pytest.approx(10.0)
+    assert highest_frequency(np.zeros(50), 2e-3) == 0
+
+
+def test_widths_of_layers() -> None:
+    grid = CartesianGrid((30, 40), MPI.COMM_SELF)
+    sides = ("top", "left", "right", "bottom")
+    assert layer_widths("wave", grid, 5, sides, False) == ((5, 5), (5, 5))
+    assert layer_widths("wave", grid, 5, sides, True) == ((0, 5), (5, 5))
+    assert layer_widths("wave", grid, 5, ("top", "right"), False) == ((5, 0), (0, 5))
+    assert layer_widths("wave", grid, 5, "left", False) == ((0, 0), (5, 0))
+    assert layer_widths("wave", grid, 5, (), False) == ((0, 0), (0, 0))
+
+
+def test_spacings() -> None:
+    grid = CartesianGrid((30, 40), MPI.COMM_SELF)
+    double = np.dtype(np.float64)
+    assert spacings("wave", grid, 5, 1e-3, 10, double) == (5.0, 5.0)
+    assert spacings("wave", grid, [5, 2.5], 1e-3, 10, double) == (5.0, 2.5)
+    assert spacings("wave", grid, (5.0,), 1e-3, 10, np.dtype(np.float32)) == (5.0, 5.0)
