@@ -17,6 +17,7 @@ from tests.stack import version
 NEED_PETSC = (
     "tests/mpi/test_linear_solve.py",
     "tests/mpi/test_poisson.py",
+    "tests/mpi/test_warm_solve.py",
     "tests/mpi/test_programs.py::test_random_programs",
     "tests/mpi/test_programs.py::test_the_programs_have_all_operators",
     "tests/mpi/test_endurance.py",
