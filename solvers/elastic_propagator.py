@@ -123,8 +123,9 @@ class ElasticPropagator(Propagator):
         # Half steps may follow each other in one sweep where they need no other rank's columns.
         fused = grid.dims[1] == 1
         front = Wavefront(rows.start, rows.stop, threads, SWEPT, shared, fused)
-        steps_of_all = self.comm.allreduce(front.steps, MPI.MIN)  # exchanges are made together
-        front = Wavefront(rows.start, rows.stop, threads, steps_of_all, shared, fused)
+        if fused:  # exchanges are made together
+            most = self.comm.allreduce(front.steps, MPI.MIN)
+            front = Wavefront(rows.start, rows.stop, threads, most, shared, fused)
         self._swept, self._phases = front.steps, front.forward()
         self._ready, self._phases_back = front.reverse()
         self._halves = Wavefront(rows.start, rows.stop, threads, 1, fused=False).forward()
