@@ -23,10 +23,11 @@ def environment() -> dict[str, str]:
     """Return the environment of a job.
 
     `os.environ` as Python knows it: where MPI has been initialised in this process, the C library
-    has variables on top that make a child believe it is a rank of this process's job.
+    has variables on top that make a child believe it is a rank of this process's job. Ranks write
+    whole lines: of parts of lines, mpiexec may put those of several ranks into one.
     """
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         "PYTHONPATH": str(ROOT),
         **ENVIRONMENT,
         "OMP_NUM_THREADS": "1",
