@@ -88,6 +88,7 @@ class Jacobian:
         v : array_like
             Of ``theta``'s shape.
         """
+        self._require_shape("v", v, self._theta)
         return self._tape.jvp([self._value], [self._theta], [v])[0]
 
     def rmatvec(self, w: Any) -> Array:
@@ -98,12 +99,20 @@ class Jacobian:
         w : array_like
             Of ``value``'s shape.
         """
+        self._require_shape("w", w, self._value)
         (part,) = self._tape.vjp([self._value], [w], [self._theta])
         if not self._shared or self._comm.size == 1:
             return part
         total = np.empty_like(part)
         self._comm.Allreduce(part, total)
         return total
+
+    def _require_shape(self, name: str, array: Any, like: Variable) -> None:
+        with agreed(self._comm):
+            if np.shape(array) != like.shape:
+                raise ValueError(
+                    f"Jacobian: {name} has shape {np.shape(array)}, expected {like.shape}"
+                )
 
     def linear_operator(self) -> LinearOperator:
         """Return this rank's part of ``J`` for SciPy and PyLops, which take vectors.

@@ -132,6 +132,17 @@ def _rows(
 
 
 @njit(**_PART)
+def _task(
+    fill: int, task: int, threads: int, height: int, neighbours: Any, stages: int
+) -> tuple[tuple[int, int], tuple[int, int], int, int]:
+    """The rows of either step, and from where to where the first of them goes."""
+    early = _rows(fill, 0, task, threads, height, neighbours)
+    late = _rows(fill, 1, task, threads, height, neighbours)
+    begin = late[0] + LAG if fill else early[0]
+    return early, late, begin, max(early[1], late[1] + LAG) if stages == 2 else early[1]
+
+
+@njit(**_PART)
 def _ring(stage: int, k: int) -> Any:
     """Where half row ``k`` of a step is in a ring."""
     return unsigned(stage * RING + k % RING)
@@ -385,11 +396,8 @@ def advance(
             _record(begins, r_nodes, r_weights, traces, n + fill)
             for t in prange(threads + fill):
                 ring, along = work[t, : 2 * RING], work[t, 2 * RING : 2 * RING + 2]
-                early = _rows(fill, 0, t, threads, height, neighbours)
-                late = _rows(fill, 1, t, threads, height, neighbours)
-                first_row = late[0] + LAG if fill else early[0]
-                stop = max(early[1], late[1] + LAG) if stages == 2 else early[1]
-                for position in range(first_row, stop, 2):
+                early, late, begin, stop = _task(fill, t, threads, height, neighbours, stages)
+                for position in range(begin, stop, 2):
                     for stage in range(fill, stages):
                         i = position - stage * LAG
                         start, end = late if stage else early
@@ -404,8 +412,8 @@ def advance(
                         if stage and surface and i == start == GHOST:
                             _images(field, now)
                         pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
-                        begin = i - 2 if i == start else i + 1
-                        for k in range(begin, i + 1 if pair else i + 1 + count):
+                        new_row = i - 2 if i == start else i + 1
+                        for k in range(new_row, i + 1 if pair else i + 1 + count):
                             _flux_down(ring, stage, memory0, memory, levels0, field, now, c2, k,
                                        half0, width, w01, w02)  # fmt: skip
                         for r in range(count):
@@ -640,11 +648,8 @@ def reverse(
             for t in prange(threads + fill):
                 ring, z = work[t, : 2 * RING], work[t, 2 * RING : 4 * RING]
                 along, line = work[t, 4 * RING : 4 * RING + 2], work[t, 4 * RING + 2 :]
-                early = _rows(fill, 0, t, threads, height, neighbours)
-                late = _rows(fill, 1, t, threads, height, neighbours)
-                first_row = late[0] + LAG if fill else early[0]
-                stop = max(early[1], late[1] + LAG) if stages == 2 else early[1]
-                for position in range(first_row, stop, 2):
+                early, late, begin, stop = _task(fill, t, threads, height, neighbours, stages)
+                for position in range(begin, stop, 2):
                     for stage in range(fill, stages):
                         i = position - stage * LAG
                         start, end = late if stage else early
@@ -660,8 +665,8 @@ def reverse(
                         if stage and surface and i == start == GHOST:
                             _images(field, now)
                         pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
-                        begin = i - 2 if i == start else i + 1
-                        for k in range(begin, i + 1 if pair else i + 1 + count):
+                        new_row = i - 2 if i == start else i + 1
+                        for k in range(new_row, i + 1 if pair else i + 1 + count):
                             # What another share adds goes into a row that is never looked at.
                             at = k if k > start or start == GHOST else 0
                             _adjoint_flux_down(ring, z, stage, odd, memory0, memory1, field, now,

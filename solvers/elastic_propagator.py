@@ -118,6 +118,7 @@ class ElasticPropagator(Propagator):
         self._halo_v, self._halo_s = halo.buffers(2, self.dtype), halo.buffers(3, self.dtype)
         self._halo_model = HaloExchange(grid, ghost, corners=True).buffers(2, self.dtype)
         self._fields = self._new_fields()
+        self._nothing = _flat(self.new_kept(0))
         shared = grid.start[0] > 0, grid.stop[0] < grid.shape[0]
         rows, threads = self._inner[0], numba.get_num_threads()
         # Half steps may follow each other in one sweep where they need no other rank's columns.
@@ -292,7 +293,7 @@ class ElasticPropagator(Propagator):
     def advance(self, first: int, last: int, kept: Any = None) -> None:
         v, s, p, q = _groups(self._fields)
         every = last - first if self.grid.size == 1 else self._swept
-        flat = _flat(self.new_kept(0) if kept is None else kept)
+        flat = self._nothing if kept is None else _flat(kept)
         for n in range(first, last, every):
             stop = min(n + every, last)
             for half, phase in enumerate(self._phases[: 2 * (stop - n)]):
@@ -373,7 +374,7 @@ class ElasticPropagator(Propagator):
 
     def _half_step(self, n: int, half: int) -> None:
         """Take all velocities or stresses, and the tangents as if they were fields."""
-        nothing = _flat(self.new_kept(0))
+        nothing = self._nothing
         for fields, sources in (
             (self._fields, self._source_points), (self._dfields, self._dsource_points)
         ):  # fmt: skip

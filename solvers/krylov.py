@@ -178,7 +178,8 @@ class KrylovSolver:
 
     def _solved(self, scale: float, guessed: bool) -> Solved:
         """Solve, once more with a new preconditioner where an old one does not do."""
-        self._ksp.setInitialGuessNonzero(guessed)
+        iterates = self._ksp.getType() != "preonly"  # which would refuse a guess
+        self._ksp.setInitialGuessNonzero(guessed and iterates)
         try:
             return self._iterate(scale)
         except ConvergenceError:

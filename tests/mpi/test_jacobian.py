@@ -90,3 +90,13 @@ def test_a_function_that_takes_no_part_of_theta_is_refused_on_all_ranks() -> Non
 
     with pytest.raises(TypeError, match="Jacobian: the function returned a ndarray that does not"):
         Jacobian(constant_on_the_last, THETA)
+
+
+@everywhere
+def test_a_wrong_shape_on_one_rank_is_refused_on_all() -> None:
+    jacobian = Jacobian(function, THETA)
+    wrong = RANK == SIZE - 1
+    with pytest.raises(ValueError, match=r"Jacobian: v has shape \(6,\), expected \(5,\)"):
+        jacobian.matvec(np.ones(N + wrong))
+    with pytest.raises(ValueError, match="Jacobian: w has shape"):
+        jacobian.rmatvec(np.ones(len(rows()) + wrong))

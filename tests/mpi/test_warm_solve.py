@@ -119,6 +119,13 @@ def test_where_an_old_preconditioner_does_not_do_a_new_one_is_made() -> None:
     assert problem.setups == 2
 
 
+@pytest.mark.parallel([1])
+def test_a_factorisation_takes_no_guess() -> None:
+    problem = Problem(warm=True, lag=2.0, options={"ksp_type": "preonly", "pc_type": "lu"})
+    for share in (0.3, 0.3, 0.9):
+        problem.compare(share)
+
+
 @everywhere
 @pytest.mark.parametrize("lag", [0.5, float("nan")])
 def test_a_lag_below_one_is_refused(lag: float) -> None:
