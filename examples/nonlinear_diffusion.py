@@ -47,7 +47,7 @@ def exact_law(u: Any) -> Any:
 
 def experiments(x: Any, y: Any) -> list[tuple[Any, Any]]:
     """Return the heater f and the temperature g on the boundary of each experiment."""
-    wide = 24 * np.exp(-((x - 0.5) ** 2 + (y - 0.45) ** 2) / 0.2)
+    wide = 18 * np.exp(-((x - 0.5) ** 2 + (y - 0.45) ** 2) / 0.2)
     narrow = 30 * np.exp(-((x - 0.3) ** 2 + (y - 0.65) ** 2) / 0.04)
     none = np.zeros_like(x)
     return [(wide, none), (narrow, 0.3 * y), (none, 1.0 * x), (none, (1 - x) * (1 - y))]
