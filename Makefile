@@ -30,7 +30,7 @@ MPI_TEST = timeout 420 $(MPIEXEC) -n $(1) $(PY) -m mpi4py -m pytest -q --color=n
 # The other stack, and the serial tests that are run on it. Both stacks share Numba's cache, which
 # tells its versions apart.
 MPICH = .venv-mpich
-MPICH_TESTS = tests/adjoint tests/comm tests/nn tests/solvers
+MPICH_TESTS = tests/adjoint tests/commands tests/comm tests/nn tests/solvers
 
 .PHONY: help setup peers invert test lint test-serial test-mpi test-mpich fuzz mutants faults bench bench-quick clean
 .DEFAULT_GOAL := help

@@ -31,6 +31,7 @@ NEED_PETSC = (
     "tests/mpi/test_examples.py::test_what_is_observed",
     "tests/mpi/test_examples.py::test_the_quadratic_source_belongs_to_its_solution",
     "tests/mpi/test_examples.py::test_the_inversion_finds_the_field",
+    "tests/commands/test_doctor.py::test_a_wrong_solution_is_a_fault",
     "tests/solvers/test_petsc.py::test_complex_petsc_is_refused",
     "tests/test_documentation.py::test_the_code_of_a_page_runs[README.md]",
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.linear_solve]",

@@ -1,0 +1,139 @@
+"""How the processes were started, and whether MPI knows it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from .cores import mapped
+from .finding import Finding, fault, note
+from .packages import broken, folder, installed
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+#: Where launchers leave the number of processes and that of this one.
+_VARIABLES = (
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("PMI_SIZE", "PMI_RANK"),
+    ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
+    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+)
+
+#: What programs of Open MPI, and of MPICH and its relatives, say of themselves.
+_FAMILIES = {"Open MPI": r"Open MPI|OpenRTE|PRRTE", "MPICH": r"MPICH|HYDRA|Intel|MVAPICH|Cray"}
+
+_REINSTALL = "pip install --force-reinstall --no-cache-dir --no-binary mpi4py mpi4py"
+
+
+class Launch(NamedTuple):
+    """What the launcher has told this process.
+
+    Attributes
+    ----------
+    size, rank : int
+        Number of processes, and of this one among them; 1 and 0 without a launcher.
+    """
+
+    size: int
+    rank: int
+
+
+def launched() -> Launch:
+    """Return what the environment says of the launcher."""
+    for size, rank in _VARIABLES:
+        values = os.environ.get(size, ""), os.environ.get(rank, "")
+        if all(value.isdigit() for value in values):
+            return Launch(*map(int, values))
+    return Launch(1, 0)
+
+
+def start(launch: Launch) -> tuple[Finding, MPI.Comm | None]:
+    """Start MPI; return what was found, and the communicator of all ranks if all is well."""
+    if not installed("mpi4py"):
+        return fault("MPI", "mpi4py is not installed", "pip install mpi4py"), None
+    try:
+        from mpi4py import MPI
+    except Exception as error:
+        return broken("mpi4py", error, f"load your MPI's module, or {_REINSTALL}"), None
+    import mpi4py
+
+    vendor, numbers = MPI.get_vendor()
+    name = f"{vendor} {'.'.join(map(str, numbers))}"
+    figure = f"{name}, mpi4py {mpi4py.__version__}"
+    found = Finding("MPI", figure, same=True, path=folder(mpi4py))
+    world = MPI.COMM_WORLD
+    if world.size == launch.size:
+        return found, world
+    wrong = (
+        f"the launcher has started {launch.size} processes, and mpi4py, which uses {name}, "
+        f"sees {world.size}"
+    )
+    if world.size == 1:
+        wrong += ": each believes to be alone, because the launcher belongs to another MPI"
+    return fault("MPI", wrong, _match(name), found.figure), None
+
+
+def launcher(launch: Launch) -> Finding:
+    """Look at the ``mpiexec`` on the path, where this process was started without one."""
+    from mpi4py import MPI
+
+    beside = Path(sys.executable).with_name("mpiexec")
+    path = shutil.which("mpiexec")
+    if path is None:
+        return note(
+            "mpiexec",
+            "there is no mpiexec on the PATH, to start programs on several ranks",
+            f"start them with {beside}"
+            if beside.exists()
+            else "load or install an MPI, or use srun",
+        )
+    if launch.size > 1:
+        return Finding("mpiexec", path=path)
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10)
+    theirs = _family(said.stdout + said.stderr)
+    ours = _family(MPI.Get_library_version())
+    if theirs and ours and theirs != ours:
+        return fault(
+            "mpiexec",
+            f"{path} is of {theirs}, and mpi4py uses {ours}: every process that it starts would "
+            "believe to be alone",
+            _match(ours),
+            path,
+        )
+    allowed = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
+    if theirs == "Open MPI" and os.geteuid() == 0 and not all(map(os.environ.get, allowed)):
+        return fault(
+            "mpiexec",
+            "Open MPI's mpiexec refuses to start programs as root",
+            f"export {' '.join(f'{name}=1' for name in allowed)}, or be another user",
+            path,
+        )
+    return Finding("mpiexec", theirs or "", path=path)
+
+
+def libraries() -> Finding:
+    """Look for two MPIs in this process, one of mpi4py and one of PETSc."""
+    found = [path for path in mapped() if re.search(r"/lib(mpi|mpich)\.so[\d.]*$", path)]
+    if len(found) > 1:
+        return fault(
+            "MPI library",
+            f"{' and '.join(found)} are in one process: mpi4py and petsc4py use two MPIs",
+            f"install both for one MPI: {_REINSTALL}",
+        )
+    return Finding("MPI library", path=found[0] if found else "")
+
+
+def _family(text: str) -> str | None:
+    """Return which MPI a program or library belongs to, by what it says of itself."""
+    found = [name for name, words in _FAMILIES.items() if re.search(words, text)]
+    return found[0] if found else None
+
+
+def _match(name: str) -> str:
+    return f"start programs with the mpiexec of {name}, or with the other MPI's mpicc: {_REINSTALL}"
