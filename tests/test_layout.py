@@ -7,8 +7,6 @@ import importlib
 import pkgutil
 import subprocess
 import sys
-import zipfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,31 +112,3 @@ def test_importing_adjoint_touches_nothing_heavy() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert found.stdout.strip() == "[]", found.stdout + found.stderr
-
-
-@pytest.mark.timeout(180)
-def test_the_wheel_holds_every_module_once_and_nothing_else(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    # Built from a copy, so that no build folder is left in the checkout.
-    copy = tmp_path / "copy"
-    archive = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, check=True, timeout=60,
-    )  # fmt: skip
-    for name in filter(None, archive.stdout.decode().split("\0")):
-        original = ROOT / name
-        target = copy / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if original.is_symlink():
-            target.symlink_to(original.readlink())
-        elif original.exists():
-            target.write_bytes(original.read_bytes())
-    subprocess.run([*build, "--wheel-dir", str(tmp_path), str(copy)], check=True, timeout=150)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = Counter(zipfile.ZipFile(wheel).namelist())
-    assert max(names.values()) == 1
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"adjoint"}
-    assert "adjoint/py.typed" in names
-    files = {n for n in names if n[-3:] == ".py" and not n.startswith("adjoint/examples/")}
-    modules = {n[:-3].removesuffix("/__init__").replace("/", ".") for n in files}
-    assert modules == {"adjoint", *MODULES}

@@ -33,6 +33,7 @@ NEED_PETSC = (
     "tests/mpi/test_examples.py::test_the_inversion_finds_the_field",
     "tests/commands/test_doctor.py::test_a_wrong_solution_is_a_fault",
     "tests/solvers/test_petsc.py::test_complex_petsc_is_refused",
+    "tests/test_packaging.py::test_the_installed_library_works[True]",
     "tests/test_documentation.py::test_the_code_of_a_page_runs[README.md]",
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.linear_solve]",
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.poisson]",

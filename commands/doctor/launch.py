@@ -38,10 +38,13 @@ class Launch(NamedTuple):
     ----------
     size, rank : int
         Number of processes, and of this one among them; 1 and 0 without a launcher.
+    of : str
+        The MPI to which the launcher belongs, where it says so.
     """
 
     size: int
     rank: int
+    of: str = ""
 
 
 def launched() -> Launch:
@@ -49,7 +52,8 @@ def launched() -> Launch:
     for size, rank in _VARIABLES:
         values = os.environ.get(size, ""), os.environ.get(rank, "")
         if all(value.isdigit() for value in values):
-            return Launch(*map(int, values))
+            # Slurm, too, sets the variables of MPICH, and for programs of any MPI.
+            return Launch(*map(int, values), of="Open MPI" if size.startswith("OMPI") else "")
     return Launch(1, 0)
 
 
@@ -58,25 +62,27 @@ def start(launch: Launch) -> tuple[Finding, MPI.Comm | None]:
     if not installed("mpi4py"):
         return fault("MPI", "mpi4py is not installed", "pip install mpi4py"), None
     try:
+        import mpi4py
+
+        mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
         from mpi4py import MPI
     except Exception as error:
         return broken("mpi4py", error, f"load your MPI's module, or {_REINSTALL}"), None
-    import mpi4py
-
     vendor, numbers = MPI.get_vendor()
     name = f"{vendor} {'.'.join(map(str, numbers))}"
     figure = f"{name}, mpi4py {mpi4py.__version__}"
     found = Finding("MPI", figure, same=True, path=folder(mpi4py))
-    world = MPI.COMM_WORLD
-    if world.size == launch.size:
-        return found, world
-    wrong = (
-        f"the launcher has started {launch.size} processes, and mpi4py, which uses {name}, "
-        f"sees {world.size}"
-    )
-    if world.size == 1:
-        wrong += ": each believes to be alone, because the launcher belongs to another MPI"
-    return fault("MPI", wrong, _match(name), found.figure), None
+    if launch.of in ("", _family(MPI.Get_library_version())):
+        if not MPI.Is_initialized():
+            MPI.Init_thread()
+        size = MPI.COMM_WORLD.size
+        if size == launch.size:
+            return found, MPI.COMM_WORLD
+        wrong = f"mpi4py, which uses {name}, sees {size} of the {launch.size} processes started"
+    else:  # of which MPI might end the process when it starts
+        wrong = f"{launch.of}'s mpiexec has started these {launch.size} processes of {name}"
+    wrong += ": each would believe to be alone, because mpiexec belongs to another MPI"
+    return fault("MPI", wrong, _match(name), figure), None
 
 
 def launcher(launch: Launch) -> Finding:

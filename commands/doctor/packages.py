@@ -13,14 +13,14 @@ from types import ModuleType
 
 from .finding import Finding, fault, note
 
-#: What can be left out, what it is for, and the extra that brings it.
-OPTIONAL = (
-    ("numba", "the acoustic and the elastic wave", "waves"),
-    ("checkpoint_schedules", "time loops in bounded memory", "waves"),
-    ("matplotlib", "the examples' figures", "examples"),
-    ("rich", "the progress bar", "examples"),
-    ("segyio", "SEG-Y files", "segy"),
-)
+#: What can be left out, and what it is for.
+OPTIONAL = {
+    "numba": "the acoustic and the elastic wave",
+    "checkpoint_schedules": "time loops in bounded memory",
+    "matplotlib": "the examples' figures",
+    "rich": "the progress bar",
+    "segyio": "SEG-Y files",
+}
 
 #: What a module says that was compiled for another NumPy.
 _OTHER_NUMPY = re.compile(r"numpy[._](core|dtype|ufunc)|_ARRAY_API|multiarray|compiled using NumPy")
@@ -30,10 +30,8 @@ def packages() -> list[Finding]:
     """Return what this process can import; starts no MPI and no PETSc."""
     return [
         Finding("Python", platform.python_version(), same=True, path=sys.executable),
-        _imported("adjoint", "the library", "pip install adjoint"),
-        _imported("numpy", "everything", "pip install numpy"),
-        _imported("scipy", "the optimisers", "pip install scipy"),
-        *(_optional(*part) for part in OPTIONAL),
+        *(imported(name) for name in ("adjoint", "numpy", "scipy")),
+        *(_optional(name, purpose) for name, purpose in OPTIONAL.items()),
     ]
 
 
@@ -68,13 +66,12 @@ def broken(name: str, error: BaseException, again: str) -> Finding:
     return fault(name, f"{name} is installed and cannot be imported ({said[:240]})", again)
 
 
-def _imported(name: str, purpose: str, install: str) -> Finding:
-    if not installed(name):
-        return fault(name, f"{name} is not installed; it serves {purpose}", install)
+def imported(name: str) -> Finding:
+    """Import a package that is installed, and return its version or what is wrong with it."""
     try:
         module = importlib.import_module(name)
     except Exception as error:
-        return broken(name, error, install.replace("install", "install --force-reinstall", 1))
+        return broken(name, error, f"pip install --force-reinstall {name}")
     return Finding(name, version(name), same=True, path=folder(module))
 
 
@@ -94,11 +91,10 @@ def folder(module: ModuleType) -> str:
     return str(Path(module.__file__).parent) if module.__file__ else ""
 
 
-def _optional(name: str, purpose: str, extra: str) -> Finding:
+def _optional(name: str, purpose: str) -> Finding:
     if not installed(name):
-        wrong = f"{name} is not installed; it serves {purpose}"
-        return note(name, wrong, f"pip install 'adjoint[{extra}]'")
-    finding = _imported(name, purpose, f"pip install {name}")
+        return note(name, f"{name} is not installed; it serves {purpose}", f"pip install {name}")
+    finding = imported(name)
     return _cached(finding) if name == "numba" and not finding.wrong else finding
 
 

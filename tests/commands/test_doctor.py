@@ -71,7 +71,7 @@ def test_a_broken_optional_package_is_a_fault_and_a_missing_one_a_note(tmp_path:
     )
     assert "mend: pip install --force-reinstall segyio" in found.stdout
     assert "note    rich\n" in found.stdout
-    assert "mend: pip install 'adjoint[examples]'" in found.stdout
+    assert "mend: pip install rich\n" in found.stdout
 
 
 def test_numba_without_a_folder_for_its_cache(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,8 +94,7 @@ def test_an_mpiexec_of_another_mpi(rank: int) -> None:
     if rank:
         assert found.stdout == ""
         return
-    assert "the launcher has started 2 processes, and mpi4py, which uses " in found.stdout
-    assert "sees 1: each believes to be alone" in found.stdout
+    assert "because mpiexec belongs to another MPI" in found.stdout
     assert "--no-binary mpi4py mpi4py" in found.stdout
 
 
@@ -103,11 +102,14 @@ def test_launchers_are_known_by_their_variables(monkeypatch: pytest.MonkeyPatch)
     for pair in launch._VARIABLES:
         for name in pair:
             monkeypatch.delenv(name, raising=False)
-    assert launch.launched() == (1, 0)
+    assert launch.launched() == Launch(1, 0)
     monkeypatch.setenv("PMI_SIZE", "4")
-    assert launch.launched() == (1, 0)  # half of what a launcher says
+    assert launch.launched() == Launch(1, 0)  # half of what a launcher says
     monkeypatch.setenv("PMI_RANK", "3")
-    assert launch.launched() == (4, 3)
+    assert launch.launched() == Launch(4, 3)
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    assert launch.launched() == Launch(2, 1, "Open MPI")
 
 
 @pytest.mark.parametrize(
