@@ -110,8 +110,9 @@ def _cores(ranks: Sequence[int], places: Sequence[Place]) -> Finding:
     first = here[0]
     everywhere = frozenset().union(*(p.cores | p.launchers for p in here))
     there = min(len(everywhere), first.share)
-    figure = f"{there:g} on {first.host} for {len(ranks)} x {_threads(first.threads)}, "
-    figure += _binding(here)
+    least, most = (choose(p.threads for p in here) for choose in (min, max))
+    each = _threads(most) if least == most else f"{least} to {_threads(most)}"
+    figure = f"{there:g} on {first.host} for {len(ranks)} x {each}, {_binding(ranks, places)}"
     for own in sorted({p.cores for p in here}, key=len):
         inside = [rank for rank in ranks if places[rank].cores <= own]
         room = min(len(own), first.share)
@@ -156,11 +157,12 @@ def _cores_called(count: float) -> str:
     return f"{count:g} core{'s' * (count != 1)}"
 
 
-def _binding(places: Sequence[Place]) -> str:
-    if all(p.cores >= p.launchers for p in places):
+def _binding(ranks: Sequence[int], places: Sequence[Place]) -> str:
+    """Return which of a host's ranks is bound to which cores."""
+    if all(places[rank].cores >= places[rank].launchers for rank in ranks):
         return "not bound"
-    least, most = (f(len(p.cores) for p in places) for f in (min, max))
-    return f"each bound to {least}" if least == most else f"each bound to {least} to {most}"
+    listed = [f"rank {r} to {','.join(map(str, sorted(places[r].cores)))}" for r in ranks[:8]]
+    return f"bound: {'; '.join(listed)}{'; …' if len(ranks) > 8 else ''}"
 
 
 def hosts(places: Sequence[Place]) -> dict[str, list[int]]:

@@ -50,10 +50,10 @@ class Launch(NamedTuple):
 def launched() -> Launch:
     """Return what the environment says of the launcher."""
     for size, rank in _VARIABLES:
-        values = os.environ.get(size, ""), os.environ.get(rank, "")
-        if all(value.isdigit() for value in values):
+        count, own = os.environ.get(size, ""), os.environ.get(rank, "")
+        if count.isdigit() and own.isdigit():
             # Slurm, too, sets the variables of MPICH, and for programs of any MPI.
-            return Launch(*map(int, values), of="Open MPI" if size.startswith("OMPI") else "")
+            return Launch(int(count), int(own), "Open MPI" if size.startswith("OMPI") else "")
     return Launch(1, 0)
 
 

@@ -13,6 +13,9 @@ from types import ModuleType
 
 from .finding import Finding, fault, note
 
+#: What nothing works without.
+REQUIRED = ("adjoint", "numpy", "scipy")
+
 #: What can be left out, and what it is for.
 OPTIONAL = {
     "numba": "the acoustic and the elastic wave",
@@ -30,7 +33,7 @@ def packages() -> list[Finding]:
     """Return what this process can import; starts no MPI and no PETSc."""
     return [
         Finding("Python", platform.python_version(), same=True, path=sys.executable),
-        *(imported(name) for name in ("adjoint", "numpy", "scipy")),
+        *map(imported, REQUIRED),
         *(_optional(name, purpose) for name, purpose in OPTIONAL.items()),
     ]
 

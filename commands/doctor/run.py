@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from . import cores, launch, packages, resources
@@ -46,9 +47,11 @@ def doctor() -> int:
         return report.end()
     report.printing = comm.rank == 0
     try:
-        for finding in [*local, mpi]:
-            report.add(together(comm, finding))
-        if not report.faults:
+        with patience("a first message between the ranks"):
+            found = [together(comm, finding) for finding in [*local, mpi]]
+        for finding in found:
+            report.add(finding)
+        if not any(f.verdict == Verdict.FAULT for f in found if f.name in packages.REQUIRED):
             examine(comm, started, report)
         code = report.end()
         comm.Barrier()  # the first to end with 1 ends the job, and rank 0 has printed by now
@@ -68,21 +71,21 @@ def examine(comm: MPI.Comm, started: launch.Launch, report: Report) -> None:
     with patience("the start of PETSc"):
         petsc = self_test.start_petsc(comm)
     report.add(petsc)
-    report.add(together(comm, launch.libraries()))
-    report.add(comm.bcast(launch.launcher(started) if comm.rank == 0 else None))
-    places = comm.allgather(cores.place())
-    report.add(cores.spread(places))
-    report.add(cores.enough_cores(places))
-    report.add(resources.enough_memory(comm.allgather(resources.memory()), places))
-    report.add(resources.bandwidth(comm, places))
-    for check in resources.writable, resources.results:
-        report.add(together(comm, check()))
-    tests = {"halo and its adjoint": lambda: self_test.halo(comm)}
+    with patience("the survey of the hosts"):
+        report.add(together(comm, launch.libraries()))
+        report.add(comm.bcast(launch.launcher(started) if comm.rank == 0 else None))
+        places = comm.allgather(cores.place())
+        report.add(cores.spread(places))
+        report.add(cores.enough_cores(places))
+        report.add(resources.enough_memory(comm.allgather(resources.memory()), places))
+        report.add(resources.bandwidth(comm, places))
+        report.add(together(comm, resources.writable()))
+        report.add(together(comm, resources.results()))
+    tests = {"halo and its adjoint": partial(self_test.halo, comm)}
     if petsc.verdict == Verdict.OK:
-        compare = self_test.solves(comm)
-        tests["hypre solve"] = lambda: compare("forward")
-        tests["transposed hypre solve"] = lambda: compare("adjoint")
-    tests["network gradient"] = lambda: self_test.network(comm)
+        tests["hypre solve"] = partial(self_test.solve, comm, "forward")
+        tests["transposed hypre solve"] = partial(self_test.solve, comm, "adjoint")
+    tests["network gradient"] = partial(self_test.network, comm)
     for name, test in tests.items():
         report.add(together(comm, tried(name, test)))
 

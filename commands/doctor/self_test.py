@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,35 +80,31 @@ def start_petsc(comm: MPI.Comm) -> Finding:
     return together(comm, Finding("PETSc", figure, same=True, path=path))
 
 
-def solves(comm: MPI.Comm) -> Callable[[str], str]:
-    """Return what compares a solve, or its adjoint, with SciPy's direct solution."""
+def solve(comm: MPI.Comm, kind: str) -> str:
+    """Compare a solve (``"forward"``), or its ``"adjoint"``, with SciPy's direct solution."""
     matrix = convection(max(6, int(np.ceil(np.sqrt(4 * comm.size)))))
     n = matrix.shape[0]
     ends = n * np.arange(comm.size + 1) // comm.size
     rows = slice(ends[comm.rank], ends[comm.rank + 1])
     pattern, values = Pattern.from_scipy(matrix[rows], columns=rows.stop - rows.start, comm=comm)
     b, w = np.random.default_rng(0).standard_normal((2, n))
-
-    def compare(kind: str) -> str:
-        with LinearSolve(pattern, rtol=1e-10) as solve:
-            with Tape(comm=comm) as tape:
-                right = tape.watch(b[rows])
-                x = solve(values, right)
-            if kind == "forward":
-                found, expected = x.value, spsolve(matrix.tocsc(), b)
-            else:
-                (found,) = tape.vjp([x], [w[rows]], [right])
-                expected = spsolve(matrix.T.tocsc(), w)
-            last = solve.last
-        error = max(comm.allgather(float(np.abs(found - expected[rows]).max(initial=0.0))))
-        error /= float(np.abs(expected).max())
-        assert last is not None
-        figure = f"{last.iterations} iterations, {error:.0e} from SciPy's solution"
-        if not error <= TOLERANCE:
-            raise AssertionError(f"{figure}, expected {TOLERANCE:g}")
-        return figure
-
-    return compare
+    with LinearSolve(pattern, rtol=1e-10) as solver:
+        with Tape(comm=comm) as tape:
+            right = tape.watch(b[rows])
+            x = solver(values, right)
+        if kind == "forward":
+            found, expected = x.value, spsolve(matrix.tocsc(), b)
+        else:
+            (found,) = tape.vjp([x], [w[rows]], [right])
+            expected = spsolve(matrix.T.tocsc(), w)
+        last = solver.last
+    error = max(comm.allgather(float(np.abs(found - expected[rows]).max(initial=0.0))))
+    error /= float(np.abs(expected).max())
+    assert last is not None
+    figure = f"{last.iterations} iterations, {error:.0e} from SciPy's solution"
+    if not error <= TOLERANCE:
+        raise AssertionError(f"{figure}, expected {TOLERANCE:g}")
+    return figure
 
 
 def convection(side: int) -> Any:
