@@ -19,10 +19,17 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MODULES = [m.name for m in pkgutil.walk_packages(adjoint.__path__, "adjoint.")]
 
 
-def blocks(page: Path) -> list[str]:
-    text = page.read_text(encoding="utf-8")
-    found = re.findall(r"^ {0,3}```python\n(.*?)^ {0,3}```", text, re.DOTALL | re.MULTILINE)
-    return [block for block in found if not block.startswith("  ")]
+FRAMEWORKS = ("torch", "jax", "pylops")
+BLOCK = re.compile(r"^ {0,3}```python(?: needs (\w+))?\n(.*?)^ {0,3}```", re.DOTALL | re.MULTILINE)
+
+
+def blocks(page: Path, package: str = "") -> list[str]:
+    """Return the blocks of a page, those that need a package which may be missing, or all others.
+
+    Such a block begins with "```python needs torch".
+    """
+    found = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [block for need, block in found if need == package and not block.startswith("  ")]
 
 
 @pytest.mark.timeout(300)  # pages on waves may have to wait for the compiler
@@ -35,6 +42,24 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: Any) -
     if page.name == "README.md":
         assert names["result"].value < 1e-3 * names["result"].history[0].loss
         assert names["gradient"] == 1.0 * (adjoint.communicator().size > 1)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("package", FRAMEWORKS)
+def test_the_code_for_a_framework_runs(package: str) -> None:
+    pytest.importorskip(package, reason=f"{package} is not installed: make test-frameworks")
+    (page,) = (page for page in PAGES if blocks(page, package))
+    names: dict[str, Any] = {}
+    for block in [*blocks(page), *blocks(page, package)]:
+        exec(compile(block, str(page), "exec"), names)
+
+
+def test_every_block_of_python_is_one_that_runs() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        needs = [need for need, _ in BLOCK.findall(text)]
+        assert set(needs) <= {"", *FRAMEWORKS}, page.name
+        assert len(needs) == text.count("```python"), page.name
 
 
 @pytest.mark.parametrize("name", MODULES)

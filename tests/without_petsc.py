@@ -35,6 +35,8 @@ NEED_PETSC = (
     "tests/solvers/test_petsc.py::test_complex_petsc_is_refused",
     "tests/test_packaging.py::test_the_installed_library_works[True]",
     "tests/test_documentation.py::test_the_code_of_a_page_runs[README.md]",
+    "tests/test_documentation.py::test_the_code_for_a_framework_runs[torch]",
+    "tests/test_documentation.py::test_the_code_for_a_framework_runs[jax]",
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.linear_solve]",
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.poisson]",
     "tests/test_examples_jobs.py::test_an_inversion_leaves_its_files_and_continues_bit_for_bit",
