@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .cores import mapped
-from .finding import Finding, fault, note
+from .finding import Finding, fault, note, warning
 from .packages import broken, folder, installed
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ class Launch(NamedTuple):
     ----------
     size, rank : int
         Number of processes, and of this one among them; 1 and 0 without a launcher.
-    of : str
-        The MPI to which the launcher belongs, where it says so.
+    of : str or None
+        The MPI to which the launcher belongs, empty where it does not say so; ``None`` without one.
     """
 
     size: int
     rank: int
-    of: str = ""
+    of: str | None
 
 
 def launched() -> Launch:
@@ -54,7 +54,7 @@ def launched() -> Launch:
         if count.isdigit() and own.isdigit():
             # Slurm, too, sets the variables of MPICH, and for programs of any MPI.
             return Launch(int(count), int(own), "Open MPI" if size.startswith("OMPI") else "")
-    return Launch(1, 0)
+    return Launch(1, 0, None)
 
 
 def start(launch: Launch) -> tuple[Finding, MPI.Comm | None]:
@@ -72,7 +72,7 @@ def start(launch: Launch) -> tuple[Finding, MPI.Comm | None]:
     name = f"{vendor} {'.'.join(map(str, numbers))}"
     figure = f"{name}, mpi4py {mpi4py.__version__}"
     found = Finding("MPI", figure, same=True, path=folder(mpi4py))
-    if launch.of in ("", _family(MPI.Get_library_version())):
+    if not launch.of or launch.of == _family(MPI.Get_library_version()):
         if not MPI.Is_initialized():
             MPI.Init_thread()
         size = MPI.COMM_WORLD.size
@@ -99,19 +99,19 @@ def launcher(launch: Launch) -> Finding:
             if beside.exists()
             else "load or install an MPI, or use srun",
         )
-    if launch.size > 1:
+    if launch.of is not None:
         return Finding("mpiexec", path=path)
     said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10)
     theirs = _family(said.stdout + said.stderr)
     ours = _family(MPI.Get_library_version())
     if theirs and ours and theirs != ours:
-        return fault(
-            "mpiexec",
+        wrong = (
             f"{path} is of {theirs}, and mpi4py uses {ours}: every process that it starts would "
-            "believe to be alone",
-            _match(ours),
-            path,
         )
+        wrong += "believe to be alone"
+        if beside.exists():
+            return warning("mpiexec", wrong, f"start programs with {beside}", path)
+        return fault("mpiexec", wrong, _match(ours), path)
     allowed = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")
     if theirs == "Open MPI" and os.geteuid() == 0 and not all(map(os.environ.get, allowed)):
         return fault(

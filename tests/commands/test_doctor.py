@@ -45,7 +45,7 @@ def test_without_petsc_there_is_a_note_and_no_fault() -> None:
     assert "mend: conda install -c conda-forge petsc4py" in found.stdout
     assert "hypre solve" not in found.stdout
     assert "ok      network gradient" in found.stdout
-    assert found.stdout.splitlines()[-1] == "3 notes"
+    assert found.stdout.endswith("3 notes\n")
 
 
 def test_a_package_for_another_numpy(tmp_path: Path) -> None:
@@ -102,11 +102,11 @@ def test_launchers_are_known_by_their_variables(monkeypatch: pytest.MonkeyPatch)
     for pair in launch._VARIABLES:
         for name in pair:
             monkeypatch.delenv(name, raising=False)
-    assert launch.launched() == Launch(1, 0)
+    assert launch.launched() == Launch(1, 0, None)
     monkeypatch.setenv("PMI_SIZE", "4")
-    assert launch.launched() == Launch(1, 0)  # half of what a launcher says
+    assert launch.launched() == Launch(1, 0, None)  # half of what a launcher says
     monkeypatch.setenv("PMI_RANK", "3")
-    assert launch.launched() == Launch(4, 3)
+    assert launch.launched() == Launch(4, 3, "")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
     assert launch.launched() == Launch(2, 1, "Open MPI")
@@ -128,14 +128,20 @@ def test_the_mpiexec_on_the_path(
     program = tmp_path / "mpiexec"
     program.write_text(f"#!/bin/sh\ncat <<'END'\n{says}\nEND\n")
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(MPI, "Get_library_version", lambda: library)
-    found = launch.launcher(Launch(1, 0))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin/python"))
+    found = launch.launcher(Launch(1, 0, None))
     assert found.verdict == verdict, found
     assert found.path == str(program) or "believe to be alone" in found.wrong
+    if verdict == Verdict.FAULT:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin/mpiexec").touch()  # the right one is there, and not first on the path
+        found = launch.launcher(Launch(1, 0, None))
+        assert found.verdict == Verdict.WARNING
+        assert found.mend == f"start programs with {tmp_path / 'bin/mpiexec'}"
 
 
 def test_root_and_open_mpi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,15 +153,15 @@ def test_root_and_open_mpi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("OMPI_ALLOW_RUN_AS_ROOT", "1")
     monkeypatch.delenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", raising=False)
-    found = launch.launcher(Launch(1, 0))
+    found = launch.launcher(Launch(1, 0, None))
     assert found.verdict == Verdict.FAULT
     assert "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1" in found.mend
-    assert launch.launcher(Launch(2, 0)).verdict == Verdict.OK  # it has started
+    assert launch.launcher(Launch(1, 0, "")).verdict == Verdict.OK  # it has started
 
 
 def test_no_mpiexec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert launch.launcher(Launch(1, 0)).verdict == Verdict.NOTE
+    assert launch.launcher(Launch(1, 0, None)).verdict == Verdict.NOTE
 
 
 def test_two_mpis_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
