@@ -65,7 +65,8 @@ def threads(cores: frozenset[int]) -> int:
                 library = ctypes.CDLL(path)
                 found += [getattr(library, f)() for f in functions if hasattr(library, f)]
     if not found:  # none that is known, or another operating system
-        found = [int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or len(cores))]
+        asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+        found = [int(asked) if asked.isdigit() else len(cores)]
     numba = sys.modules.get("numba")
     if numba is not None:
         found.append(numba.config.NUMBA_NUM_THREADS)

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 class Verdict(IntEnum):
-    """How bad it is: a fault stops programs or spoils results, a warning makes them slow."""
+    """How bad it is.
+
+    A fault stops programs or spoils results, a warning makes them slow or likely to stop, and a
+    note is of something that may be left out.
+    """
 
     OK = 0
     NOTE = 1
@@ -68,7 +72,7 @@ def together(comm: MPI.Comm, finding: Finding) -> Finding:
 def worst(findings: Sequence[Finding]) -> Finding:
     """Return the worst of what the ranks have found, in order, and say who found it.
 
-    Where all are well, but differ in a figure that must be the same, that is a fault.
+    That ranks differ in what must be the same is a fault, and so is what only some of them have.
     """
     first = findings[0]
     found = max(findings, key=lambda finding: finding.verdict)  # the first of the worst
@@ -76,7 +80,8 @@ def worst(findings: Sequence[Finding]) -> Finding:
         who = [rank for rank, f in enumerate(findings) if f.verdict == found.verdict]
         if len(who) == len(findings):
             return found
-        return replace(found, wrong=f"{named(who)}: {found.wrong}")
+        verdict = Verdict.FAULT if found.verdict == Verdict.NOTE else found.verdict
+        return replace(found, verdict=verdict, wrong=f"{named(who)}: {found.wrong}")
     others = [rank for rank, f in enumerate(findings) if f.figure != first.figure]
     if first.same and others:
         other = findings[others[0]].figure

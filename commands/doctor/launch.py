@@ -91,24 +91,21 @@ def launcher(launch: Launch) -> Finding:
 
     beside = Path(sys.executable).with_name("mpiexec")
     path = shutil.which("mpiexec")
+    if launch.of is not None:
+        return Finding("mpiexec", path=path or "")
     if path is None:
         return note(
             "mpiexec",
             "there is no mpiexec on the PATH, to start programs on several ranks",
-            f"start them with {beside}"
-            if beside.exists()
-            else "load or install an MPI, or use srun",
+            f"use {beside}" if beside.exists() else "load or install an MPI, or use srun",
         )
-    if launch.of is not None:
-        return Finding("mpiexec", path=path)
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10)
-    theirs = _family(said.stdout + said.stderr)
+    theirs = _family(_version(path))
     ours = _family(MPI.Get_library_version())
     if theirs and ours and theirs != ours:
         wrong = (
             f"{path} is of {theirs}, and mpi4py uses {ours}: every process that it starts would "
+            "believe to be alone"
         )
-        wrong += "believe to be alone"
         if beside.exists():
             return warning("mpiexec", wrong, f"start programs with {beside}", path)
         return fault("mpiexec", wrong, _match(ours), path)
@@ -133,6 +130,15 @@ def libraries() -> Finding:
             f"install both for one MPI: {_REINSTALL}",
         )
     return Finding("MPI library", path=found[0] if found else "")
+
+
+def _version(program: str) -> str:
+    """Return what a program says of its version; nothing where it does not answer."""
+    try:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return said.stdout + said.stderr
 
 
 def _family(text: str) -> str | None:

@@ -64,7 +64,7 @@ def broken(name: str, error: BaseException, again: str) -> Finding:
         return fault(
             name,
             f"{name} is compiled for another NumPy than {numpy}, which is here ({said[:160]})",
-            f"pip install 'numpy<2' if {name} is older than NumPy 2; otherwise {again}",
+            f"pip install 'numpy<2' if {name} was built before NumPy 2; otherwise {again}",
         )
     return fault(name, f"{name} is installed and cannot be imported ({said[:240]})", again)
 

@@ -87,14 +87,15 @@ def examine(comm: MPI.Comm, started: launch.Launch, report: Report) -> None:
         tests["transposed hypre solve"] = partial(self_test.solve, comm, "adjoint")
     tests["network gradient"] = partial(self_test.network, comm)
     for name, test in tests.items():
-        report.add(together(comm, tried(name, test)))
+        with patience(name):
+            finding = together(comm, tried(name, test))
+        report.add(finding)
 
 
 def tried(name: str, test: Callable[[], str]) -> Finding:
     """Run a self-test, which returns its figure or raises the same exception on all ranks."""
     try:
-        with patience(name):
-            return Finding(name, test())
+        return Finding(name, test())
     except Exception as error:
         said = " ".join(str(error).split())
         return fault(
@@ -107,7 +108,10 @@ def tried(name: str, test: Callable[[], str]) -> Finding:
 
 @contextmanager
 def patience(name: str) -> Iterator[None]:
-    """End the process, and with it the job, where a block does not end in time."""
+    """End the process, and with it the job, where a block does not end in time.
+
+    Waiting for a message lets other threads of the process run, among them this one's clock.
+    """
 
     def give_up() -> None:
         print(

@@ -57,7 +57,7 @@ def test_a_package_for_another_numpy(tmp_path: Path) -> None:
     found = doctor(QUICK, folder=tmp_path)
     assert found.returncode == 1, found.stderr
     assert f"petsc4py is compiled for another NumPy than {np.__version__}" in found.stdout
-    assert "pip install 'numpy<2' if petsc4py is older than NumPy 2" in found.stdout
+    assert "pip install 'numpy<2' if petsc4py was built before NumPy 2" in found.stdout
     assert "\n1 fault, " in found.stdout
 
 
@@ -272,6 +272,10 @@ def test_the_worst_of_all_ranks() -> None:
     assert worst([good, good]) == good
     assert worst([good, bad, note("MPI", "", ""), bad]).wrong == "ranks 1, 3: it is broken"
     assert worst([bad, bad]) == bad
+    missing = note("numba", "numba is missing", "install it")
+    assert worst([missing, missing]) == missing
+    found = worst([Finding("numba"), missing])
+    assert (found.verdict, found.wrong) == (Verdict.FAULT, "rank 1: numba is missing")
     found = worst([good, good, Finding("MPI", "5.0", same=True)])
     assert (found.verdict, found.wrong) == (Verdict.FAULT, "rank 2: MPI is 5.0, and 4.1 on rank 0")
     assert worst([Finding("cores", "1"), Finding("cores", "2")]).verdict == Verdict.OK
@@ -281,7 +285,7 @@ def test_a_self_test_that_does_not_end_ends_the_job() -> None:
     found = subprocess.run(
         [sys.executable, "-c",
          "import time; from adjoint.commands.doctor import run; run.PATIENCE = 0.2\n"
-         "run.tried('halo', lambda: time.sleep(30))"],
+         "with run.patience('halo'): time.sleep(30)"],
         cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
     assert found.returncode == 1
