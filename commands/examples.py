@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from .doctor.packages import installed
+
 FOLDER = Path(__file__).parent.parent / "examples"
 
 
@@ -50,7 +52,7 @@ def needed(name: str, folder: Path = FOLDER) -> list[Path]:
 
 
 def copy_example(name: str, to: Path, folder: Path = FOLDER) -> str:
-    """Copy a program, with the modules it needs, and return how to run it.
+    """Copy a program, with the modules it needs, and return how to run it, and what is missing.
 
     Raises
     ------
@@ -59,7 +61,8 @@ def copy_example(name: str, to: Path, folder: Path = FOLDER) -> str:
     FileExistsError
         If another file is in the way; nothing is copied then.
     """
-    copies = {to / path.name: path.read_bytes() for path in needed(name, folder)}
+    files = needed(name, folder)
+    copies = {to / path.name: path.read_bytes() for path in files}
     for path, content in copies.items():
         if path.exists() and (path.is_dir() or path.read_bytes() != content):
             raise FileExistsError(f"{path} is there and differs; copy to another folder with --to")
@@ -68,7 +71,10 @@ def copy_example(name: str, to: Path, folder: Path = FOLDER) -> str:
         path.write_bytes(content)
     program, *modules = map(str, copies)
     beside = f", and beside it what it imports:\n  {', '.join(modules)}" if modules else ""
-    return f"{program}{beside}\nRun it: mpiexec -n 2 python -m mpi4py {program} --help"
+    used = {module.partition(".")[0] for path in files for module in _imports(path)}
+    missing = sorted(used - {path.stem for path in files} - set(filter(installed, used)))
+    first = f"\nFirst: pip install {' '.join(missing)}" if missing else ""
+    return f"{program}{beside}{first}\nRun it: mpiexec -n 2 python -m mpi4py {program} --help"
 
 
 def _is_entry(node: ast.stmt) -> bool:

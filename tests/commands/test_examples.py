@@ -47,6 +47,16 @@ def test_a_copy_runs_alone(tmp_path: Path) -> None:
     assert found.stdout.split() == sorted(path.stem for path in tmp_path.glob("*.py"))
 
 
+def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
+    source = (
+        "import numpy, zoology.animals\nif __name__ == '__main__':\n    from oddities import x\n"
+    )
+    (tmp_path / "program.py").write_text(source)
+    text = copy_example("program", tmp_path / "new", tmp_path)
+    assert text.splitlines()[1] == "First: pip install oddities zoology"
+    assert "First:" not in copy_example("polynomial", tmp_path / "new")
+
+
 def test_modules_are_followed_however_they_are_imported(tmp_path: Path) -> None:
     sources = {
         "program": '"""Do it."""\nfrom first import x\nif __name__ == "__main__":\n    pass\n',
