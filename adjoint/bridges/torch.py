@@ -39,7 +39,8 @@ def as_torch(function: Callable[..., Any], *, comm: MPI.Comm | None = None) -> C
     Notes
     -----
     The call is one ``torch.autograd.Function``: ``forward`` records the function on a tape of its
-    own, ``backward`` is the tape's ``Jᵀ w``. The tape lives as long as PyTorch's graph does.
+    own, ``backward`` is the tape's ``Jᵀ w``. The tape lives as long as PyTorch's graph does. It is
+    made under ``torch.no_grad()`` too: where no gradient is wanted, call the function itself.
     There is no second derivative (``create_graph=True``), no forward mode and no ``vmap``; asking
     for one is an error.
 

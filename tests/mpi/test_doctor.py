@@ -21,7 +21,9 @@ def test_rank_0_prints_one_report(capsys: pytest.CaptureFixture[str]) -> None:
         return
     assert f"ok      ranks                   {world.size} on 1 host: " in printed
     assert printed.count("halo and its adjoint") == printed.count("network gradient") == 1
-    assert code == printed.count("FAULT") == 0, printed
+    faults = [line.split()[1] for line in printed.splitlines() if line.startswith("FAULT")]
+    assert code == len(faults), printed
+    assert set(faults) <= {"cores"}, printed  # which the tests may be given too few of
 
 
 @pytest.mark.parallel([2, 3])
