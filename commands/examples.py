@@ -72,7 +72,8 @@ def copy_example(name: str, to: Path, folder: Path = FOLDER) -> str:
     program, *modules = map(str, copies)
     beside = f", and beside it what it imports:\n  {', '.join(modules)}" if modules else ""
     used = {module.partition(".")[0] for path in files for module in _imports(path)}
-    missing = sorted(used - {path.stem for path in files} - set(filter(installed, used)))
+    used -= {path.stem for path in files}
+    missing = sorted(package for package in used if not installed(package))
     first = f"\nFirst: pip install {' '.join(missing)}" if missing else ""
     return f"{program}{beside}{first}\nRun it: mpiexec -n 2 python -m mpi4py {program} --help"
 
