@@ -32,7 +32,7 @@ MPI_TEST = timeout 420 $(MPIEXEC) -n $(1) $(PY) -m mpi4py -m pytest -q --color=n
 MPICH = .venv-mpich
 MPICH_TESTS = tests/adjoint tests/comm tests/nn tests/solvers
 
-.PHONY: help setup peers invert test lint test-serial test-mpi test-mpich fuzz mutants faults bench bench-quick clean
+.PHONY: help setup peers invert docs tutorials test lint test-serial test-mpi test-mpich fuzz mutants faults bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,6 +51,17 @@ peers: ## install what the benchmarks are measured against into .venv-peers
 
 invert: setup ## learn a diffusivity field on RANKS=2 processes; ARGS="--help" lists options
 	@mpiexec -n $(RANKS) $(PY) -m mpi4py examples/poisson_inversion.py --out results/poisson $(ARGS)
+
+docs: $(VENV)/.docs ## build the documentation's site into docs/_build/html, warnings as errors
+	$(PY) -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+$(VENV)/.docs: $(VENV)/.complete
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+tutorials: setup ## run the tutorials, which takes a minute, and renew their figures in docs/images
+	for script in docs/tutorials/*.py; do (cd docs/images && $(abspath $(PY)) ../../$$script) || exit; done
 
 test: lint test-serial test-mpi ## lint, types, serial tests, and MPI tests on 1, 2, 3, 4, 6 and 9 ranks
 	$(PY) -m tests.registry $(CHECKS)
@@ -103,4 +114,4 @@ faults: setup ## kill running inversions at KILLS=100 random moments a case, fil
 	EVALUATIONS=1000 mpiexec -n 2 $(PY) -m mpi4py -m pytest -qs -m "parallel[2]" tests/mpi/test_endurance.py
 
 clean: ## remove the environment, caches and results
-	rm -rf $(VENV) $(MPICH) .venv-peers build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MPICH) .venv-peers docs/_build build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis

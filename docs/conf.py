@@ -1,0 +1,55 @@
+"""Configuration of the documentation's site, which `make docs` builds into docs/_build/html."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import adjoint
+
+project = "adjoint"
+version = release = adjoint.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "docstrings",
+    "tutorial_pages",
+]
+exclude_patterns = ["_build", "*.py"]  # and the scripts below are tutorials
+
+# Pages that are listed with an asterisk may be absent. (Sphinx gives this warning no type by which
+# suppress_warnings would know it.)
+logging.getLogger("sphinx.sphinx.directives.other").addFilter(
+    lambda record: getattr(record, "subtype", None) != "empty_glob"
+)
+
+# Links inside of the project must lead somewhere; other projects' names are text, for nothing is
+# fetched from the network.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!adjoint\.).*")]
+myst_heading_anchors = 3
+
+# Docstrings say of what types, shapes and units arguments are; signatures need not repeat it.
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Attributes", "params_style")]
+viewcode_line_numbers = True
+
+# A light theme with the system's fonts; pages load nothing from elsewhere.
+html_theme = "furo"
+html_title = f"adjoint {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
+html_show_sphinx = False
+html_copy_source = False
+pygments_style = "friendly"

@@ -1,0 +1,44 @@
+"""What the site makes of docstrings beyond what napoleon does."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+#: How a reference ends.
+_DOI = re.compile(r"10\.\d{4,}/\S+$")
+
+#: What is indented in Notes and is no equation: examples, directives, lists.
+_OTHER = re.compile(r"\s*(>>>|\.\. |[-*] |\d+\. )")
+
+
+def refine(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Keep equations as they are written, and references apart.
+
+    Equations are the indented paragraphs of Notes. References follow each other line by line.
+    """
+    text: list[str] = []
+    section, equation = "", False
+    for before, line, after in zip(["", *lines], lines, [*lines[1:], ""]):
+        if line and after and set(after) == {"-"}:
+            section = line
+        indented = line.startswith("    ")
+        if section == "Notes" and indented and not (equation or before or _OTHER.match(line)):
+            text += ["::", ""]
+            equation = True
+        equation = equation and (indented or not line)
+        if section == "References" and line and _DOI.search(before):
+            text.append("")
+        text.append(line)
+    lines[:] = text
+
+
+def skip_fields(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> Any:
+    """Leave the fields of named tuples to the docstrings of their classes."""
+    return True if str(thing.__doc__).startswith("Alias for field number") else None
+
+
+def setup(app: Any) -> None:
+    # Before napoleon, which hears of it at priority 500 and makes other things of sections.
+    app.connect("autodoc-process-docstring", refine, priority=400)
+    app.connect("autodoc-skip-member", skip_fields)

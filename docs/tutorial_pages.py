@@ -1,0 +1,42 @@
+"""Tutorials, which are scripts in jupytext's percent format, as pages and as notebooks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jupytext
+from myst_parser.parsers.sphinx_ import MystParser
+
+
+class Tutorial(MystParser):
+    """Reads a script as the page that its notebook would be."""
+
+    supported = ("tutorial",)
+
+    def parse(self, inputstring: str, document: Any) -> None:
+        notebook = jupytext.reads(inputstring, fmt="py:percent")
+        notebook.metadata.clear()
+        text = jupytext.writes(notebook, fmt="md")
+        super().parse(text.split("---\n", 2)[-1], document)  # after jupytext's own header
+
+
+def sources_as_files(app: Any, page: str, text: list[str]) -> None:
+    """Let links to other scripts lead to files, although some scripts are pages."""
+    text[0] = re.sub(r"\]\(((?:\.\./)+[\w/]+\.py)\)", r"](path:\1)", text[0])
+
+
+def write_notebooks(app: Any, error: Exception | None) -> None:
+    """Put the notebooks beside the pages."""
+    if error is None and app.builder.format == "html":
+        for script in (Path(app.srcdir) / "tutorials").glob("*.py"):
+            notebook = jupytext.read(script)
+            jupytext.write(notebook, Path(app.outdir) / "tutorials" / f"{script.stem}.ipynb")
+
+
+def setup(app: Any) -> None:
+    app.add_source_suffix(".py", "tutorial")
+    app.add_source_parser(Tutorial)
+    app.connect("source-read", sources_as_files)
+    app.connect("build-finished", write_notebooks)
