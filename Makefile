@@ -61,7 +61,8 @@ $(VENV)/.docs: $(VENV)/.complete
 	@touch $@
 
 tutorials: setup ## run the tutorials, which takes a minute, and renew their figures in docs/images
-	for script in docs/tutorials/*.py; do (cd docs/images && $(abspath $(PY)) ../../$$script) || exit; done
+	cd docs/images && for name in operator network waves; do $(abspath $(PY)) ../tutorials/$$name.py || exit; done
+	cd docs/images && mpiexec -n 4 $(abspath $(PY)) -m mpi4py ../tutorials/parallel.py
 
 test: lint test-serial test-mpi ## lint, types, serial tests, and MPI tests on 1, 2, 3, 4, 6 and 9 ranks
 	$(PY) -m tests.registry $(CHECKS)
