@@ -148,8 +148,9 @@ assert error < 0.2
 # ## What does not match
 #
 # All processes record collectives in the same order. Where a program does not, the reverse sweep
-# would hang. It is told before: the first sweep compares all tapes, and all processes raise the
-# same error. With `Bcast` from a root that differs, the forward call already says so.
+# would hang. So the first one compares what all tapes have recorded, `tape.check_communication()`
+# does so whenever you like, and all processes raise the same error. Of a `Bcast` from roots that
+# differ, the forward call already says so.
 
 # %%
 if size() > 1:
