@@ -5,6 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.util.logging import getLogger
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -53,3 +57,14 @@ html_show_copyright = False
 html_show_sphinx = False
 html_copy_source = False
 pygments_style = "friendly"
+
+
+def refuse_mathjax(app: Any, doctree: Any) -> None:
+    """Warn of formulas in TeX, which a page would load MathJax for from the network."""
+    for kind in nodes.math, nodes.math_block:
+        for formula in doctree.findall(kind):
+            getLogger(__name__).warning("write formulas in Unicode", location=formula)
+
+
+def setup(app: Any) -> None:
+    app.connect("doctree-read", refuse_mathjax)

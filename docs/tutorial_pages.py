@@ -18,8 +18,10 @@ class Tutorial(MystParser):
     def parse(self, inputstring: str, document: Any) -> None:
         notebook = jupytext.reads(inputstring, fmt="py:percent")
         notebook.metadata.clear()
-        text = jupytext.writes(notebook, fmt="md")
-        super().parse(text.split("---\n", 2)[-1], document)  # after jupytext's own header
+        text = jupytext.writes(notebook, fmt="md").split("---\n", 2)[-1]  # after its own header
+        name = Path(document["source"]).stem
+        link = f'<a href="{name}.ipynb" download>This page as a notebook</a>'
+        super().parse(re.sub(r"^# .*$", rf"\g<0>\n\n{link}", text, count=1, flags=re.M), document)
 
 
 def sources_as_files(app: Any, page: str, text: list[str]) -> None:
