@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import pkgutil
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -66,5 +68,16 @@ def refuse_mathjax(app: Any, doctree: Any) -> None:
             getLogger(__name__).warning("write formulas in Unicode", location=formula)
 
 
+def miss_no_public_name(app: Any, environment: Any) -> None:
+    """Warn of names in a package's ``__all__`` that the reference does not have."""
+    documented = environment.get_domain("py").objects
+    below = pkgutil.walk_packages(adjoint.__path__, "adjoint.")
+    for package in ("adjoint", *(module.name for module in below if module.ispkg)):
+        for name in import_module(package).__all__:
+            if f"{package}.{name}" not in documented:
+                getLogger(__name__).warning("the reference lacks %s.%s", package, name)
+
+
 def setup(app: Any) -> None:
     app.connect("doctree-read", refuse_mathjax)
+    app.connect("env-check-consistency", miss_no_public_name)
