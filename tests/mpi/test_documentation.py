@@ -15,7 +15,16 @@ DOCS = ROOT / "docs"
 
 @pytest.mark.parallel([3])
 @pytest.mark.parametrize(
-    "name", ["coming_from", "communication", "conventions", "network", "optimisation", "poisson"]
+    "name",
+    [
+        "coming_from",
+        "communication",
+        "conventions",
+        "network",
+        "optimisation",
+        "poisson",
+        "writing_an_operator",
+    ],
 )
 def test_the_code_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
