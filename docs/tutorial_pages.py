@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import jupytext
+from docutils import nodes
 from myst_parser.parsers.sphinx_ import MystParser
+from sphinx import addnodes
 
 
 class Tutorial(MystParser):
@@ -29,6 +31,18 @@ def sources_as_files(app: Any, page: str, text: list[str]) -> None:
     text[0] = re.sub(r"\]\(((?:\.\./)+[\w/]+\.py)\)", r"](path:\1)", text[0])
 
 
+def files_as_listings(app: Any, doctree: Any, page: str) -> None:
+    """Let links to modules that viewcode lists lead to the listings."""
+    listed = getattr(app.env, "_viewcode_modules", {})
+    for link in list(doctree.findall(addnodes.download_reference)):
+        name = str(link["reftarget"]).lstrip("./").removesuffix(".py").replace("/", ".")
+        for module in name, f"adjoint.{name}":
+            if listed.get(module) and app.builder.format == "html":
+                target = f"_modules/{module.replace('.', '/')}"
+                uri = app.builder.get_relative_uri(page, target)
+                link.replace_self(nodes.reference("", "", *link.children, refuri=uri))
+
+
 def write_notebooks(app: Any, error: Exception | None) -> None:
     """Put the notebooks beside the pages."""
     if error is None and app.builder.format == "html":
@@ -41,4 +55,5 @@ def setup(app: Any) -> None:
     app.add_source_suffix(".py", "tutorial")
     app.add_source_parser(Tutorial)
     app.connect("source-read", sources_as_files)
+    app.connect("doctree-resolved", files_as_listings)
     app.connect("build-finished", write_notebooks)
