@@ -11,11 +11,15 @@ _DOI = re.compile(r"10\.\d{4,}/\S+$")
 #: What is indented in Notes and is no equation: examples, directives, lists.
 _OTHER = re.compile(r"\s*(>>>|\.\. |[-*] |\d+\. )")
 
+#: An array's shape that begins with another's, unless it is marked as code.
+_SHAPE = re.compile(r"(?<!`)\[\*(?=\w)")
+
 
 def refine(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Keep equations as they are written, and references apart.
+    """Keep equations as they are written, references apart, and asterisks of shapes as they are.
 
     Equations are the indented paragraphs of Notes. References follow each other line by line.
+    ``[*grid.patch_shape]`` would begin an emphasis that never ends.
     """
     text: list[str] = []
     section, equation = "", False
@@ -29,7 +33,7 @@ def refine(app: Any, what: str, name: str, thing: Any, options: Any, lines: list
         equation = equation and (indented or not line)
         if section == "References" and line and _DOI.search(before):
             text.append("")
-        text.append(line)
+        text.append(line if equation else _SHAPE.sub(r"[\\*", line))
     lines[:] = text
 
 

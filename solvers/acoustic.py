@@ -83,10 +83,10 @@ class AcousticWave(TimeLoop):
 
     Notes
     -----
-    Inputs of a call: ``velocity`` ``[*grid.patch_shape]`` in m/s, ``wavelets`` as above, and
-    optionally ``initial`` and ``previous`` ``[*grid.patch_shape]``, the field at times 0 and −dt of
-    all shots. The output is [shot, receiver, time] with the receivers of this rank. Wavelets are
-    the same on all ranks, and each rank's cotangent is that of its own copy.
+    Inputs of a call: ``velocity`` [*grid.patch_shape] in m/s, ``wavelets`` as above, and optionally
+    ``initial`` and ``previous`` [*grid.patch_shape], the field at times 0 and −dt of all shots. The
+    output is [shot, receiver, time] with the receivers of this rank. Wavelets are the same on all
+    ranks, and each rank's cotangent is that of its own copy.
 
     ``u`` is the pressure in a medium whose bulk modulus is constant, ``c² = κ/ρ``, or the
     displacement across the plane (SH) in one whose density is, ``c² = µ/ρ``; a pressure in a medium

@@ -90,8 +90,8 @@ class ElasticWave(TimeLoop):
 
     Notes
     -----
-    Inputs of a call: ``lam``, ``mu`` in Pa and ``rho`` in kg/m³ ``[*grid.patch_shape]``, wavelets
-    and mechanisms as above. Outputs are one array ``[shot, receiver, time]`` for each field of
+    Inputs of a call: ``lam``, ``mu`` in Pa and ``rho`` in kg/m³ [*grid.patch_shape], wavelets and
+    mechanisms as above. Outputs are one array ``[shot, receiver, time]`` for each field of
     ``record``, for the receivers of this rank, in m/s and Pa. Sample ``n`` is velocity at
     ``(n + ½) dt`` and stress at ``(n + 1) dt``; wavelets' sample ``n`` is force at ``n dt`` and
     moment rate at ``(n + ½) dt``. All is at rest before.
