@@ -73,7 +73,7 @@ def miss_no_public_name(app: Any, environment: Any) -> None:
     documented = environment.get_domain("py").objects
     below = pkgutil.walk_packages(adjoint.__path__, "adjoint.")
     for package in ("adjoint", *(module.name for module in below if module.ispkg)):
-        for name in import_module(package).__all__:
+        for name in getattr(import_module(package), "__all__", ()):
             if f"{package}.{name}" not in documented:
                 getLogger(__name__).warning("the reference lacks %s.%s", package, name)
 
