@@ -11,15 +11,15 @@ _DOI = re.compile(r"10\.\d{4,}/\S+$")
 #: What is indented in Notes and is no equation: examples, directives, lists.
 _OTHER = re.compile(r"\s*(>>>|\.\. |[-*] |\d+\. )")
 
-#: An array's shape that begins with another's, unless it is marked as code.
-_SHAPE = re.compile(r"(?<!`)\[\*(?=\w)")
+#: A shape that has another in it, ``(shots, *grid.patch_shape)``.
+_SHAPE = re.compile(r"([\[(]|, )\*(?=\w)")
 
 
 def refine(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Keep equations as they are written, references apart, and asterisks of shapes as they are.
 
-    Equations are the indented paragraphs of Notes. References follow each other line by line.
-    ``[*grid.patch_shape]`` would begin an emphasis that never ends.
+    Equations are the indented paragraphs of Notes. References follow each other line by line. The
+    asterisk of a shape would begin an emphasis that never ends.
     """
     text: list[str] = []
     section, equation = "", False
@@ -33,8 +33,14 @@ def refine(app: Any, what: str, name: str, thing: Any, options: Any, lines: list
         equation = equation and (indented or not line)
         if section == "References" and line and _DOI.search(before):
             text.append("")
-        text.append(line if equation else _SHAPE.sub(r"[\\*", line))
+        text.append(line if equation else _without_emphasis(line))
     lines[:] = text
+
+
+def _without_emphasis(line: str) -> str:
+    """Escape the asterisks of shapes outside of code."""
+    parts = line.split("``")
+    return "``".join(part if i % 2 else _SHAPE.sub(r"\1\\*", part) for i, part in enumerate(parts))
 
 
 def skip_fields(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> Any:
