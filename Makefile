@@ -38,7 +38,7 @@ FRAMEWORKS = .venv-frameworks
 INSTALL_TORCH = $(1)/bin/python -m pip install -q --retries 0 torch \
 	--index-url https://download.pytorch.org/whl/cpu || true
 
-.PHONY: help setup peers invert test lint test-serial test-mpi test-mpich test-frameworks fuzz mutants faults bench bench-quick clean
+.PHONY: help setup peers invert docs tutorials test lint test-serial test-mpi test-mpich test-frameworks fuzz mutants faults bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -56,6 +56,18 @@ peers: ## install what the benchmarks are measured against into .venv-peers
 
 invert: setup ## learn a diffusivity field on RANKS=2 processes; ARGS="--help" lists options
 	@mpiexec -n $(RANKS) $(PY) -m mpi4py examples/poisson_inversion.py --out results/poisson $(ARGS)
+
+docs: $(VENV)/.docs ## build the documentation's site into docs/_build/html, warnings as errors
+	$(PY) -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+$(VENV)/.docs: $(VENV)/.complete
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+tutorials: setup ## run the tutorials, which takes a minute, and renew their figures in docs/images
+	cd docs/images && for name in operator network waves; do $(abspath $(PY)) ../tutorials/$$name.py || exit; done
+	cd docs/images && mpiexec -n 4 $(abspath $(PY)) -m mpi4py ../tutorials/parallel.py
 
 test: lint test-serial test-mpi ## lint, types, serial tests, and MPI tests on 1, 2, 3, 4, 6 and 9 ranks
 	$(PY) -m tests.registry $(CHECKS)
@@ -122,4 +134,4 @@ faults: setup ## kill running inversions at KILLS=100 random moments a case, fil
 	EVALUATIONS=1000 mpiexec -n 2 $(PY) -m mpi4py -m pytest -qs -m "parallel[2]" tests/mpi/test_endurance.py
 
 clean: ## remove the environment, caches and results
-	rm -rf $(VENV) $(MPICH) $(FRAMEWORKS) .venv-peers build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MPICH) $(FRAMEWORKS) .venv-peers docs/_build build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis
