@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .linear_solve import LinearSolve
     from .matvec import MatVec
     from .misfit import Envelope, LeastSquares, NormalizedCrossCorrelation
+    from .nonlinear_diffusion import NonlinearDiffusion
+    from .nonlinear_solve import NonlinearSolve
     from .pattern import Pattern
     from .poisson import Poisson
     from .seismic_files import read_model, read_traces, write_model, write_traces
@@ -36,6 +38,8 @@ _MODULES = {
     "LeastSquares": "misfit",
     "LinearSolve": "linear_solve",
     "MatVec": "matvec",
+    "NonlinearDiffusion": "nonlinear_diffusion",
+    "NonlinearSolve": "nonlinear_solve",
     "NormalizedCrossCorrelation": "misfit",
     "Pattern": "pattern",
     "Poisson": "poisson",
@@ -51,8 +55,8 @@ _MODULES = {
 __all__ = [
     "AcousticWave", "Butterworth", "ConvergenceError", "DiffusionMatrix", "DirichletLoad",
     "ElasticWave", "Envelope", "Lame", "LeastSquares", "LinearSolve", "MatVec",
-    "NormalizedCrossCorrelation", "Pattern", "Poisson", "Solved", "Transpose", "read_model",
-    "read_traces", "ricker", "write_model", "write_traces",
+    "NonlinearDiffusion", "NonlinearSolve", "NormalizedCrossCorrelation", "Pattern", "Poisson",
+    "Solved", "Transpose", "read_model", "read_traces", "ricker", "write_model", "write_traces",
 ]  # fmt: skip
 
 

@@ -16,6 +16,28 @@ from .pattern import Pattern
 Slices = tuple[slice, ...]
 
 
+def node_spacing(
+    name: str,
+    grid: CartesianGrid,
+    spacing: float | Sequence[float] | None,
+    extent: float | Sequence[float] | None,
+) -> tuple[float, ...]:
+    """Return the distance of nodes along each axis, from itself or from the lengths of the box.
+
+    Raises
+    ------
+    ValueError
+        On all ranks, where both are given or do not fit the grid.
+    """
+    with agreed(grid.comm):
+        if spacing is not None and extent is not None:
+            raise ValueError(f"{name}: got spacing and extent, expected one of them")
+        if spacing is None:
+            lengths = np.broadcast_to(np.asarray(1.0 if extent is None else extent), grid.ndim)
+            spacing = [float(length) / (n + 1) for length, n in zip(lengths, grid.shape)]
+        return tuple(float(h) for h in np.broadcast_to(spacing, grid.ndim))
+
+
 class Faces:
     """The faces between nodes of a patch and its first ghost layer, along each axis.
 
@@ -165,7 +187,19 @@ class DiffusionMatrix(Operator):
             stencils[axis], stencils[2 * middle - axis] = before, after
             stencils[middle] -= before
             stencils[middle] -= after
-        return stencils.reshape(-1)[self._entries]
+        return self.assemble(stencils)
+
+    def assemble(self, stencils: Array) -> Array:
+        """Return the values, on ``pattern``, of the matrix with these stencils.
+
+        Parameters
+        ----------
+        stencils : numpy.ndarray of float64
+            ``[2 ndim + 1, *grid.patch_shape]``: what each node's equation has for the neighbour
+            before it along each axis, for itself, and for those after it, the last axis first.
+        """
+        values: Array = stencils.reshape(-1)[self._entries]
+        return values
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
         return self.forward(tangents[0])

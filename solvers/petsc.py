@@ -8,7 +8,8 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -180,6 +181,29 @@ class Owned:
         """Destroy the objects now; collective."""
         if self._finalizer.detach() is not None:
             self._shelf.destroy(self._key)
+
+
+_Closing = TypeVar("_Closing", bound="Closing")
+
+
+class Closing:
+    """What owns objects of PETSc and is closed at the end of a ``with`` block, by all ranks."""
+
+    def close(self) -> None:
+        """Destroy PETSc's objects; collective."""
+        raise NotImplementedError(f"{type(self).__name__}: close is not defined")
+
+    def __enter__(self: _Closing) -> _Closing:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:  # otherwise ranks may not be here together
+            self.close()
 
 
 class _Shelf:

@@ -14,6 +14,9 @@ from tests.jobs import refused, run
 POISSON = "poisson_inversion.py"
 
 
+NONLINEAR = "nonlinear_diffusion.py"
+
+
 def invert(*arguments: Any, ranks: int = 2) -> subprocess.CompletedProcess[str]:
     return run(f"examples/{POISSON}", *arguments, ranks=ranks)
 
@@ -51,6 +54,28 @@ def test_an_inversion_leaves_its_files_and_continues_bit_for_bit(tmp_path: Path)
         assert set(a.files) == set(b.files)
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_a_learned_law_leaves_its_files_and_continues(tmp_path: Path) -> None:
+    common = ("--size", 8, "--noise", 0.02, "--out", tmp_path)
+    first = run(f"examples/{NONLINEAR}", *common, "--iterations", 2, ranks=1)
+    assert first.returncode == 0, first.stderr
+    rest = run(f"examples/{NONLINEAR}", *common, "--iterations", 4, "--resume", ranks=1)
+    assert rest.returncode == 0, rest.stderr
+    assert "iteration     4" in rest.stdout
+    assert "law, L2 error" in rest.stdout
+    figures = {"law.png", "temperature.png", "loss.png"}
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"state.npz", "result.npz", "network.npz", "log.csv", *figures}
+    for name in figures:
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    for name in names:
+        assert str(tmp_path / name) in rest.stdout
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 6
+    with np.load(tmp_path / "result.npz") as result:
+        assert result["u"].shape == result["data"].shape == (4, 8, 8)
+        assert result["loss"][-1] < result["loss"][0]
+        assert 0 < result["l2_error"] < result["max_error"]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +143,12 @@ def test_a_grid_smaller_than_its_ranks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "option"), [(POISSON, "--observed OBSERVED"), ("polynomial.py", "--theta THETA")]
+    ("program", "option"),
+    [
+        (POISSON, "--observed OBSERVED"),
+        (NONLINEAR, "--noise NOISE"),
+        ("polynomial.py", "--theta THETA"),
+    ],
 )
 def test_help_is_printed_once(program: str, option: str) -> None:
     found = run(f"examples/{program}", "--help")

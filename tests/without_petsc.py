@@ -16,6 +16,9 @@ from tests.stack import version
 #: Whole files, and functions of others; with a parameter where the others of it need no PETSc.
 NEED_PETSC = (
     "tests/mpi/test_linear_solve.py",
+    "tests/mpi/test_nonlinear_diffusion.py",
+    "tests/mpi/test_nonlinear_inversion.py",
+    "tests/mpi/test_nonlinear_solve.py",
     "tests/mpi/test_poisson.py",
     "tests/mpi/test_warm_solve.py",
     "tests/mpi/test_programs.py::test_random_programs",
@@ -44,8 +47,13 @@ NEED_PETSC = (
     "tests/test_documentation.py::test_the_code_of_a_page_runs[poisson.md]",
     "tests/test_documentation.py::test_a_tutorial_runs_and_draws[network.py]",
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.linear_solve]",
+    "tests/test_documentation.py::test_the_code_of_a_page_runs[nonlinear.md]",
+    "tests/test_documentation.py::test_the_examples_of_docstrings"
+    "[adjoint.solvers.nonlinear_diffusion]",
+    "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.nonlinear_solve]",
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.poisson]",
     "tests/test_examples_jobs.py::test_an_inversion_leaves_its_files_and_continues_bit_for_bit",
+    "tests/test_examples_jobs.py::test_a_learned_law_leaves_its_files_and_continues",
     "tests/test_examples_jobs.py::test_a_bad_state_ends_all_ranks_with_one_message",
     "tests/test_examples_jobs.py::test_a_folder_in_the_way_of_the_state",
 )
