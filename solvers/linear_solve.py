@@ -181,15 +181,19 @@ class LinearSolve(Operator):
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
         (w,), (values, _), (x,) = cotangents, inputs, outputs
+        adjoint = self.transposed(values, w)
+        extended = self.pattern.exchange.fetch(x)
+        return lambda: -self.pattern.outer(adjoint, extended), adjoint
+
+    def transposed(self, values: Any, w: Any) -> Any:
+        """Return ``λ`` with ``Aᵀ λ = w``; collective, and not recorded."""
         with agreed(self.pattern.comm):
             self._require_finite("cotangent of x", w)
-        extended = self.pattern.exchange.fetch(x)
         if self.symmetric:
             self._direct.install(values)
         else:
             self._install_transpose(values)
-        adjoint = self._solve(self._adjoint, w, "adjoint")
-        return lambda: -self.pattern.outer(adjoint, extended), adjoint
+        return self._solve(self._adjoint, w, "adjoint")
 
     @property
     def setups(self) -> int:

@@ -14,7 +14,7 @@ from .diffusion import DiffusionMatrix, DirichletLoad
 from .linear_solve import LinearSolve
 
 #: In three dimensions BoomerAMG's own choices make dense coarse matrices.
-_THREE_DIMENSIONS = {
+THREE_DIMENSIONS = {
     "pc_hypre_boomeramg_coarsen_type": "HMIS",
     "pc_hypre_boomeramg_interp_type": "ext+i",
     "pc_hypre_boomeramg_agg_nl": 1,
@@ -107,7 +107,7 @@ class Poisson:
         self.spacing = tuple(float(h) for h in np.broadcast_to(spacing, grid.ndim))
         self.matrix = DiffusionMatrix(grid, self.spacing)
         self.load = DirichletLoad(grid, self.spacing)
-        settings = {**(_THREE_DIMENSIONS if grid.ndim == 3 else {}), **(options or {})}
+        settings = {**(THREE_DIMENSIONS if grid.ndim == 3 else {}), **(options or {})}
         self.solve = LinearSolve(
             self.matrix.pattern, symmetric=True, rtol=rtol, options=settings, prefix=prefix,
             warm=warm, lag=lag,
