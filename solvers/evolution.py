@@ -124,6 +124,8 @@ class Evolution(TimeLoop):
             if int(steps) != steps or steps < 1:
                 raise ValueError(f"{self.name}: steps is {steps}, expected a positive integer")
             _require_diagonal(self.name, pattern)
+            if record is not None:
+                _require_fitting(self.name, pattern, *record)
         self.pattern, self.dt, self.steps, self.fixed = pattern, float(dt), int(steps), bool(fixed)
         if record is None:
             columns = pattern.local_shape[1]
@@ -170,6 +172,15 @@ class Evolution(TimeLoop):
         traceback: TracebackType | None,
     ) -> None:
         self.solve.__exit__(kind, error, traceback)
+
+
+def _require_fitting(name: str, pattern: Pattern, recorded: Pattern, values: Array) -> None:
+    if recorded.local_shape[1] != pattern.local_shape[0] or np.shape(values) != (recorded.nnz,):
+        raise ValueError(
+            f"{name}: record has {recorded.local_shape[1]} columns and values of shape "
+            f"{np.shape(values)} on this rank, expected {pattern.local_shape[0]} and "
+            f"({recorded.nnz},)"
+        )
 
 
 def _require_diagonal(name: str, pattern: Pattern) -> None:

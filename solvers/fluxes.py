@@ -211,10 +211,9 @@ class Fluxes(Faces):
 
     def _both(self, axis: int, faces: slice | None) -> tuple[Slices, Slices]:
         """Return the nodes before and behind faces, in the padded patch."""
-        first, last = (0, self.grid.patch_shape[axis] + 1) if faces is None else (
-            faces.start, faces.stop
-        )  # fmt: skip
-        return self.within(axis, slice(first, last)), self.within(axis, slice(first + 1, last + 1))
+        faces = faces or slice(0, self.grid.patch_shape[axis] + 1)
+        behind = slice(faces.start + 1, faces.stop + 1)
+        return self.within(axis, faces), self.within(axis, behind)
 
     def _means(
         self, axis: int, kappa: Array, velocity: Array, faces: slice | None

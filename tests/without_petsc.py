@@ -19,6 +19,7 @@ NEED_PETSC = (
     "tests/mpi/test_poisson.py",
     "tests/mpi/test_advection.py",
     "tests/mpi/test_advection_diffusion.py",
+    "tests/mpi/test_evolution.py",
     "tests/mpi/test_warm_solve.py",
     "tests/mpi/test_programs.py::test_random_programs",
     "tests/mpi/test_programs.py::test_the_programs_have_all_operators",

@@ -13,7 +13,7 @@ from scipy.linalg import expm
 
 from adjoint import Tape, communicator
 from adjoint.comm import Allreduce, CartesianGrid
-from adjoint.solvers import AdvectionDiffusion, Evolution, Pattern
+from adjoint.solvers import AdvectionDiffusion
 from adjoint.testing import check_jvp, check_vjp, dot_test, taylor_test
 from tests.schedules import SCHEDULES
 
@@ -387,7 +387,6 @@ def test_bad_arguments_are_errors_on_all_ranks() -> None:
         with pytest.raises((ValueError, TypeError), match=message):
             transport(kappa, velocity, **arguments)
     makers: list[tuple[str, dict[str, Any]]] = [
-        ("Evolution: scheme is 'leapfrog', expected euler or bdf2", {"scheme": "leapfrog"}),
         ("AdvectionDiffusionMatrix: scheme is 'central'", {"flux": "central"}),
         (r"sensors has shape \(1, 3\), expected \(points, 2\)", {"sensors": [[1, 2, 3]]}),
         (r"sensors: point 1 at \(3.0, 7.5\) m is off", {"sensors": [[8, 7], [3, 7.5]]}),
@@ -396,8 +395,3 @@ def test_bad_arguments_are_errors_on_all_ranks() -> None:
     for message, arguments in makers:
         with pytest.raises(ValueError, match=message):
             AdvectionDiffusion(grid, 1.0, 0.1, 4, **arguments)
-    for dt, steps, message in ((0.0, 4, "dt is 0.0"), (0.1, 0, "steps is 0"), (0.1, 1.5, "steps")):
-        with pytest.raises(ValueError, match=f"Evolution: {message}"):
-            AdvectionDiffusion(grid, 1.0, dt, steps)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="Evolution: row 0 of the pattern has no diagonal entry"):
-        Evolution(Pattern([0, 1, 2], [1, 0], comm=MPI.COMM_SELF), 0.1, 4)
