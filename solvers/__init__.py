@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .acoustic import AcousticWave
     from .acquisition import ricker
+    from .advection import AdvectionDiffusionMatrix, InflowLoad
+    from .advection_diffusion import AdvectionDiffusion
     from .diffusion import DiffusionMatrix, DirichletLoad
     from .elastic import ElasticWave, Lame
     from .errors import ConvergenceError
+    from .evolution import Evolution
     from .filters import Butterworth
     from .krylov import Solved
     from .linear_solve import LinearSolve
@@ -28,12 +31,16 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "AcousticWave": "acoustic",
+    "AdvectionDiffusion": "advection_diffusion",
+    "AdvectionDiffusionMatrix": "advection",
     "Butterworth": "filters",
     "ConvergenceError": "errors",
     "DiffusionMatrix": "diffusion",
     "DirichletLoad": "diffusion",
     "ElasticWave": "elastic",
     "Envelope": "misfit",
+    "Evolution": "evolution",
+    "InflowLoad": "advection",
     "Lame": "elastic",
     "LeastSquares": "misfit",
     "LinearSolve": "linear_solve",
@@ -53,10 +60,11 @@ _MODULES = {
 }
 
 __all__ = [
-    "AcousticWave", "Butterworth", "ConvergenceError", "DiffusionMatrix", "DirichletLoad",
-    "ElasticWave", "Envelope", "Lame", "LeastSquares", "LinearSolve", "MatVec",
-    "NonlinearDiffusion", "NonlinearSolve", "NormalizedCrossCorrelation", "Pattern", "Poisson",
-    "Solved", "Transpose", "read_model", "read_traces", "ricker", "write_model", "write_traces",
+    "AcousticWave", "AdvectionDiffusion", "AdvectionDiffusionMatrix", "Butterworth",
+    "ConvergenceError", "DiffusionMatrix", "DirichletLoad", "ElasticWave", "Envelope", "Evolution",
+    "InflowLoad", "Lame", "LeastSquares", "LinearSolve", "MatVec", "NonlinearDiffusion",
+    "NonlinearSolve", "NormalizedCrossCorrelation", "Pattern", "Poisson", "Solved", "Transpose",
+    "read_model", "read_traces", "ricker", "write_model", "write_traces",
 ]  # fmt: skip
 
 

@@ -78,6 +78,24 @@ def test_a_learned_law_leaves_its_files_and_continues(tmp_path: Path) -> None:
         assert 0 < result["l2_error"] < result["max_error"]
 
 
+def test_a_source_inversion_leaves_its_files_and_continues(tmp_path: Path) -> None:
+    common = ("--size", 8, "--steps", 4, "--sensors", 3, "--course", "sought", "--out", tmp_path)
+    for iterations, more in ((1, ()), (3, ("--resume",))):
+        arguments = (*common, "--iterations", iterations, *more)
+        found = run("examples/source_inversion.py", *arguments, ranks=1)
+        assert found.returncode == 0, found.stderr
+    names = {"state.npz", "result.npz", "log.csv", "source.png"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    assert (tmp_path / "source.png").read_bytes().startswith(b"\x89PNG")
+    for name in names:
+        assert str(tmp_path / name) in found.stdout
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
+    with np.load(tmp_path / "result.npz") as result:
+        assert result["found"].shape == (8, 8)
+        assert result["observed"].shape == (9, 4)
+        assert result["misfits"][1] < result["misfits"][0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -94,6 +112,10 @@ def test_a_bad_option_is_named_once(
 ) -> None:
     refused(message, POISSON, *arguments, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_option_of_a_source_is_named_once(tmp_path: Path) -> None:
+    refused("--steps 1 is out of range", "source_inversion.py", "--steps", 1, "--out", tmp_path)
 
 
 @pytest.mark.parametrize("below", ["", "folder"])
