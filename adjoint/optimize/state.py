@@ -124,7 +124,9 @@ class StateFile:
 
     def _unwritable(self, error: OSError) -> OSError:
         reason = error.strerror or str(error)
-        return OSError(error.errno, f"{self.name}: state file cannot be written: {reason}", self.path)
+        return OSError(
+            error.errno, f"{self.name}: state file cannot be written: {reason}", self.path
+        )
 
 
 class Journal:
