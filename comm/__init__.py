@@ -20,7 +20,7 @@ from .reduce import Reduce
 from .reduce_scatter import ReduceScatter
 from .scatter import Scatter
 from .send_recv import Recv, Send, SendRecv
-from .thumbnail import thumbnail
+from .thumbnails import thumbnail
 
 __all__ = [
     "Allgather", "Allreduce", "Alltoall", "Barrier", "Bcast", "Blocks", "CartesianGrid",

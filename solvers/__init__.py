@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from .diffusion import DiffusionMatrix, DirichletLoad
     from .elastic import ElasticWave, Lame
     from .errors import ConvergenceError
+    from .field_optimizer import minimize_field
     from .filters import Butterworth
+    from .inner_product import InnerProduct
     from .krylov import Solved
     from .linear_solve import LinearSolve
     from .matvec import MatVec
     from .misfit import Envelope, LeastSquares, NormalizedCrossCorrelation
     from .pattern import Pattern
     from .poisson import Poisson
+    from .regularization import Tikhonov, TotalVariation
     from .seismic_files import read_model, read_traces, write_model, write_traces
     from .transpose import Transpose
 
@@ -32,6 +35,7 @@ _MODULES = {
     "DirichletLoad": "diffusion",
     "ElasticWave": "elastic",
     "Envelope": "misfit",
+    "InnerProduct": "inner_product",
     "Lame": "elastic",
     "LeastSquares": "misfit",
     "LinearSolve": "linear_solve",
@@ -40,7 +44,10 @@ _MODULES = {
     "Pattern": "pattern",
     "Poisson": "poisson",
     "Solved": "krylov",
+    "Tikhonov": "regularization",
+    "TotalVariation": "regularization",
     "Transpose": "transpose",
+    "minimize_field": "field_optimizer",
     "read_model": "seismic_files",
     "read_traces": "seismic_files",
     "ricker": "acquisition",
@@ -50,9 +57,10 @@ _MODULES = {
 
 __all__ = [
     "AcousticWave", "Butterworth", "ConvergenceError", "DiffusionMatrix", "DirichletLoad",
-    "ElasticWave", "Envelope", "Lame", "LeastSquares", "LinearSolve", "MatVec",
-    "NormalizedCrossCorrelation", "Pattern", "Poisson", "Solved", "Transpose", "read_model",
-    "read_traces", "ricker", "write_model", "write_traces",
+    "ElasticWave", "Envelope", "InnerProduct", "Lame", "LeastSquares", "LinearSolve", "MatVec",
+    "NormalizedCrossCorrelation", "Pattern", "Poisson", "Solved", "Tikhonov", "TotalVariation",
+    "Transpose", "minimize_field", "read_model", "read_traces", "ricker", "write_model",
+    "write_traces",
 ]  # fmt: skip
 
 
