@@ -76,7 +76,7 @@ class FieldRun:
         self.misfit, self.grid, self.comm = misfit, grid, grid.comm
         self.settings, self.state, self.every, self.callback = settings, state, every, callback
         self.history: list[Iteration] = []
-        self.evaluations = 0
+        self.evaluations = self._reported = 0  # the latter at the last iterate
         self._shape = start.shape
         self._bounds = None
         if bounds is not None:
@@ -109,7 +109,8 @@ class FieldRun:
             self.save()
             self._end(asked.signum)
         except BaseException as error:
-            if not isinstance(error, OSError) and self._all_arrive():
+            failed = isinstance(error, OSError)  # perhaps in saving
+            if self.state is not None and not failed and self._all_arrive():
                 self.save()
             raise
         step.close()
@@ -130,7 +131,7 @@ class FieldRun:
         if self.state is None or len(self.history) == self._saved:
             return
         fields = [self._x, self._gradient, *self._quasi_newton.rows()]
-        numbers = np.array([self._value, self.evaluations])
+        numbers = np.array([self._value, self._reported])
         self.state.write(fields, {"numbers": numbers, "history": np.array(self.history)})
         self._saved = len(self.history)
 
@@ -206,6 +207,7 @@ class FieldRun:
         seconds, memory = self.comm.bcast((self._seconds, self._memory), 0)
         iteration = Iteration(number, self._value, norm, float(length), seconds, memory)
         self.history.append(iteration)
+        self._reported = self.evaluations
         self._progress.update(iteration)
         if self.callback is not None:
             self._call(self.callback, iteration)
@@ -237,6 +239,7 @@ class FieldRun:
             raise StateError(f"minimize_field: state file {self.state.path} has another layout")
         self.history = [Iteration(int(row[0]), *map(float, row[1:])) for row in rows]
         self._value, self.evaluations = float(numbers[0]), int(numbers[1])
+        self._reported = self.evaluations
         self._seconds, self._memory = self.history[-1].seconds, self.history[-1].memory
         self._x, self._gradient, *pairs = fields
         self._quasi_newton.recall(pairs)
