@@ -105,9 +105,10 @@ def read_field(path: str | os.PathLike[str], grid: CartesianGrid) -> Array:
     -----
     Collective. The file is mapped into memory, and only this rank's part is looked at and copied.
     """
+    own: Any = (..., *grid.patch_slices(grid.rank))
     with agreed(grid.comm):
         whole = mapped(path, grid)
-        patch = np.array(whole[(..., *grid.patch_slices(grid.rank))], order="C")
+        patch: Array = whole[own].copy(order="C")
     same_on_all_ranks(grid.comm, "read_field", shape=whole.shape, dtype=patch.dtype.str)
     return patch
 
@@ -115,7 +116,7 @@ def read_field(path: str | os.PathLike[str], grid: CartesianGrid) -> Array:
 def mapped(path: str | os.PathLike[str], grid: CartesianGrid) -> Array:
     """Return the field of a file, mapped into memory; not collective."""
     try:
-        whole = np.load(path, mmap_mode="r", allow_pickle=False)
+        whole: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"read_field: {path}: not the whole of a .npy file ({error})") from error
     if not isinstance(whole, np.ndarray):
@@ -128,7 +129,8 @@ def mapped(path: str | os.PathLike[str], grid: CartesianGrid) -> Array:
             f"read_field: {path}: has shape {whole.shape}, expected {grid.shape}, "
             "or more axes before these"
         )
-    return whole
+    field: Array = whole
+    return field
 
 
 def _require_patch(grid: CartesianGrid, array: Array) -> None:
@@ -172,10 +174,10 @@ def _write(
 
 def _begin(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """Write the header of a file of this length, and return how long the header is."""
-    description: Any = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": description, "fortran_order": False, "shape": shape}
+    layout: Any = np.lib.format  # its functions have no types
+    header = {"descr": layout.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     with open(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+        layout.write_array_header_1_0(file, header)
         offset = file.tell()
         file.truncate(offset + prod(shape) * dtype.itemsize)
     return offset
@@ -195,7 +197,8 @@ def _fill(
         [*components, *grid.shape], patches[0].shape, [0] * len(components) + list(grid.start)
     ).Commit()
     try:
-        file = MPI.File.Open(grid.comm, path, MPI.MODE_WRONLY)
+        comm: Any = grid.comm
+        file = MPI.File.Open(comm, path, MPI.MODE_WRONLY)
         error: MPI.Exception | None = None
         for number, patch in enumerate(patches):
             try:

@@ -232,10 +232,10 @@ class FieldRun:
         if found is None:
             return
         fields, arrays = found
-        rows, numbers = arrays.get("history"), arrays.get("numbers")
-        columns = len(Iteration._fields)
-        fits = rows is not None and numbers is not None and numbers.shape == (2,)
-        if not fits or rows.shape != (max(len(rows), 1), columns) or len(fields) % 2:
+        empty = np.empty(0)
+        rows, numbers = arrays.get("history", empty), arrays.get("numbers", empty)
+        layout = (max(len(rows), 1), len(Iteration._fields))
+        if rows.shape != layout or numbers.shape != (2,) or len(fields) % 2:
             raise StateError(f"minimize_field: state file {self.state.path} has another layout")
         self.history = [Iteration(int(row[0]), *map(float, row[1:])) for row in rows]
         self._value, self.evaluations = float(numbers[0]), int(numbers[1])

@@ -144,10 +144,24 @@ class Tikhonov(_Penalty):
         self._reference = reference
 
     def forward(self, m: Any) -> Any:
-        return 0.5 * self._form(m, m, self._reference)
+        total = 0.0
+        for axis in range(self.grid.ndim if self.alpha else 0):
+            difference = self._difference(m, axis)
+            total += self.alpha * float(np.vdot(difference, difference))
+        if self.beta:
+            distance = m[self._inner] - self._reference
+            total += self.beta * float(np.vdot(distance, distance))
+        return np.asarray(0.5 * self.cell * total)
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
-        return self._form(inputs[0], tangents[0], 0.0)
+        (v,), (m,), total = tangents, inputs, 0.0
+        for axis in range(self.grid.ndim if self.alpha else 0):
+            pair = self._difference(m, axis), self._difference(v, axis)
+            total += self.alpha * float(np.vdot(*pair))
+        if self.beta:
+            distance = m[self._inner] - self._reference
+            total += self.beta * float(np.vdot(distance, v[self._inner]))
+        return np.asarray(self.cell * total)
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
         (w,), (m,) = cotangents, inputs
@@ -161,19 +175,6 @@ class Tikhonov(_Penalty):
         if self.beta:
             gradient[self._inner] += scale * self.beta * (m[self._inner] - self._reference)
         return (gradient,)
-
-    def _form(self, m: Array, v: Array, reference: Any) -> Any:
-        """Return the bilinear form of ``m − m₀`` and ``v``, from which ``reference`` is taken."""
-        total = 0.0
-        for axis in range(self.grid.ndim if self.alpha else 0):
-            left = self._difference(m, axis)
-            right = left if v is m else self._difference(v, axis)
-            total += self.alpha * np.vdot(left, right)
-        if self.beta:
-            left = m[self._inner] - self._reference
-            right = left if v is m else v[self._inner] - reference
-            total += self.beta * np.vdot(left, right)
-        return np.asarray(self.cell * total)
 
 
 class TotalVariation(_Penalty):
@@ -246,7 +247,7 @@ class TotalVariation(_Penalty):
         slopes, total = self._slopes(along), 0.0
         for axis, difference in enumerate(along):
             difference /= slopes[self._pair(axis)[2]]
-            total += np.vdot(difference, self._difference(v, axis))
+            total += float(np.vdot(difference, self._difference(v, axis)))
         return np.asarray(self.alpha * self.cell * total)
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:

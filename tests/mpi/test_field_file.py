@@ -65,7 +65,7 @@ def test_a_file_is_that_of_the_whole_array(
     np.testing.assert_array_equal(read_field(path, alone), whole)
 
 
-@pytest.mark.parallel([2, 3])
+@pytest.mark.parallel([3])
 def test_a_file_in_fortran_order_is_read(directory: Path) -> None:
     grid = CartesianGrid((7, 5))
     whole = example(grid.shape)
@@ -77,7 +77,7 @@ def test_a_file_in_fortran_order_is_read(directory: Path) -> None:
     assert found.flags.c_contiguous
 
 
-@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parallel([1, 3])
 def test_files_that_do_not_fit_are_an_error_on_all_ranks(directory: Path) -> None:
     grid = CartesianGrid((7, 5))
     other = directory / "other.npy"
@@ -105,7 +105,7 @@ def test_files_that_do_not_fit_are_an_error_on_all_ranks(directory: Path) -> Non
     WORLD.Barrier()
 
 
-@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parallel([1, 3])
 def test_a_write_that_fails_leaves_the_former_file(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
