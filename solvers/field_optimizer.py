@@ -120,7 +120,9 @@ def minimize_field(
     is continued makes the iterates that it would have made uninterrupted, bit for bit, on the same
     number of ranks and with the same libraries; on another number, up to rounding.
 
-    A rank keeps about ``2 memory + 12`` vectors of its part.
+    A rank allocates about ``2 memory + 20`` vectors of its part, those of a simple misfit and of
+    writing the state among them, and PETSc about a dozen. Options in PETSc's database have the
+    prefix ``minimize_field_``.
 
     References
     ----------

@@ -27,6 +27,13 @@ class Stepped(NamedTuple):
     reason: str
 
 
+#: Of options in PETSc's database, ``-minimize_field_tao_ls_type armijo``.
+PREFIX = "minimize_field_"
+
+#: TAO's own quasi-Newton matrix never holds a pair here, and is to have room for no more than one.
+_ROOM = f"{PREFIX}tao_blmvm_mat_lmvm_hist_size"
+
+
 class BoundedStep:
     """A step of TAO's ``blmvm``: a direction that is projected, and a search along it.
 
@@ -81,6 +88,7 @@ class BoundedStep:
         tao.setTolerances(gatol=0.0, grtol=0.0, gttol=0.0)
         tao.setMaximumIterations(1)
         self._inverse = PETSc.Mat().createPython((sizes, sizes), self, comm=comm)
+        _configure(tao)
         tao.setLMVMH0(self._inverse)
         ksp = tao.getLMVMH0KSP()
         ksp.setType("preonly")
@@ -132,3 +140,17 @@ class BoundedStep:
         flag = np.array(condition)
         self._comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
         return bool(flag)
+
+
+def _configure(tao: Any) -> None:
+    """Let PETSc read the options, and leave its database as it was."""
+    database = petsc().Options()
+    added = not database.hasName(_ROOM)
+    try:
+        if added:
+            database[_ROOM] = 1
+        tao.setOptionsPrefix(PREFIX)
+        tao.setFromOptions()
+    finally:
+        if added:
+            database.delValue(_ROOM)

@@ -49,7 +49,8 @@ def minimize(
 
     The method runs on rank 0; the other ranks serve it, evaluating the misfit when they are told
     to. Value and gradient come from one run of the misfit. All ranks call this function; of all
-    arguments but ``misfit`` and ``comm``, those of rank 0 count.
+    arguments but ``misfit`` and ``comm``, those of rank 0 count. Rank 0 needs memory for all
+    parameters: for one at each node of a large grid there is ``adjoint.solvers.minimize_field``.
 
     Parameters
     ----------

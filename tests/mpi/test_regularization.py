@@ -58,7 +58,7 @@ def test_value_and_derivatives(kind: str, shape: tuple[int, ...], spacing: Any) 
     padded = field((grid.size, *grid.padded_shape(1)), 1)[grid.rank]
     for check in (dot_test, check_jvp, check_vjp):
         check(operator, padded)
-        check(lambda x: total(operator(halo(x))), own)
+    dot_test(lambda x: total(operator(halo(x))), own)
     rates = taylor_test(lambda x: total(operator(halo(x))), own, h=2e-3)
     assert rates.min() > 1.95
 
