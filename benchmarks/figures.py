@@ -254,8 +254,9 @@ def fields(result: Result, file: Path) -> Path:
         colour = LIGHT if name.startswith("Euclidean") else FORWARD
         style = "o--" if name.endswith("bounds") else "o-"
         axes[0].plot(p["refined"], counts, style, color=colour, label=name)
+    most = max(map(max, p["counts"].values()))
     axes[0].set(xlabel="nodes along an axis", ylabel="iterations to a millionth",
-                xticks=p["refined"], ylim=(0, None))  # fmt: skip
+                xticks=p["refined"], ylim=(0, 1.7 * most))  # fmt: skip
     axes[0].legend(title="inner product")
     axes[1].semilogy(p["losses"], "o-", color=FORWARD)
     axes[1].set(xlabel="iteration", ylabel="misfit and penalty",

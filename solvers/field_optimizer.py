@@ -103,6 +103,8 @@ def minimize_field(
         it is.
     OSError
         On all ranks, where the state cannot be written. The former one is intact.
+    RuntimeError
+        If PETSc is not running and the grid has a part of the ranks: all start PETSc together.
     Exception
         What the misfit raises on all ranks, what the callback raises; the state was saved before.
 

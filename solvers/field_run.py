@@ -108,9 +108,8 @@ class FieldRun:
         except AskedToEnd as asked:
             self.save()
             self._end(asked.signum)
-        except BaseException as error:
-            failed = isinstance(error, OSError)  # perhaps in saving
-            if self.state is not None and not failed and self._all_arrive():
+        except BaseException:
+            if self.state is not None and self._all_arrive():
                 self.save()
             raise
         step.close()
@@ -127,13 +126,13 @@ class FieldRun:
         )
 
     def save(self) -> None:
-        """Write the state, if there is anything new; collective."""
+        """Write the state, if there is anything new; collective. What fails is not tried again."""
         if self.state is None or len(self.history) == self._saved:
             return
+        self._saved = len(self.history)
         fields = [self._x, self._gradient, *self._quasi_newton.rows()]
         numbers = np.array([self._value, self._reported])
         self.state.write(fields, {"numbers": numbers, "history": np.array(self.history)})
-        self._saved = len(self.history)
 
     def _iterate(self, step: BoundedStep) -> tuple[bool, str]:
         """Make iterations; return whether they converged, and why they end."""
@@ -165,10 +164,10 @@ class FieldRun:
         )  # fmt: skip
         self.evaluations += 1
         value = self.comm.bcast(value, 0)
-        finite = float(not np.isfinite(gradient).all())
-        faults, asked, self._memory = self._largest(finite, self._asked, resident())
+        fault = float(not np.isfinite(gradient).all())
+        fault, asked, self._memory = self._largest(fault, self._asked, resident())
         self._seconds = time.perf_counter() - self._origin
-        if faults:
+        if fault:
             raise FloatingPointError(f"minimize_field: the gradient is not finite at {where}")
         if asked:
             raise AskedToEnd(int(asked))
