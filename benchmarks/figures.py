@@ -257,7 +257,7 @@ def fields(result: Result, file: Path) -> Path:
     most = max(map(max, p["counts"].values()))
     axes[0].set(xlabel="nodes along an axis", ylabel="iterations to a millionth",
                 xticks=p["refined"], ylim=(0, 1.7 * most))  # fmt: skip
-    axes[0].legend(title="inner product")
+    axes[0].legend(title="inner product", loc="upper left")
     axes[1].semilogy(p["losses"], "o-", color=FORWARD)
     axes[1].set(xlabel="iteration", ylabel="misfit and penalty",
                 title=f"{p['nodes'] ** 2:,} unknowns on {result['ranks']} ranks")  # fmt: skip
