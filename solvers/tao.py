@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -81,19 +82,20 @@ class BoundedStep:
         self._x, self._g = vector(), vector()
         self._limits = [] if bounds is None else [vector(b) for b in bounds]
         tao.setType("blmvm")
-        tao.setObjectiveGradient(self._objective, self._g)
+        calls = _Calls(self)
+        tao.setObjectiveGradient(calls.objective, self._g)
         tao.setSolution(self._x)
         if bounds is not None:
             tao.setVariableBounds(*self._limits)
         tao.setTolerances(gatol=0.0, grtol=0.0, gttol=0.0)
         tao.setMaximumIterations(1)
-        self._inverse = PETSc.Mat().createPython((sizes, sizes), self, comm=comm)
+        self._inverse = PETSc.Mat().createPython((sizes, sizes), calls, comm=comm)
         _configure(tao)
         tao.setLMVMH0(self._inverse)
         ksp = tao.getLMVMH0KSP()
         ksp.setType("preonly")
         ksp.getPC().setType("python")
-        ksp.getPC().setPythonContext(self)
+        ksp.getPC().setPythonContext(calls)
         tao.setUp()
         objects = [tao, self._inverse, self._x, self._g, *self._limits]
         self._owned = Owned(self, comm, objects)
@@ -115,8 +117,8 @@ class BoundedStep:
             self._last = (found, *self._evaluate(found))  # the search went back to an earlier one
         return Stepped(moved, *(self._last if moved else (point, value, gradient)), reason)
 
-    def apply(self, pc: Any, form: Any, result: Any) -> None:
-        """Apply ``H``, as the preconditioner that TAO calls."""
+    def apply(self, form: Any, result: Any) -> None:
+        """Apply ``H`` to a vector of PETSc's."""
         again, self._directions = self._directions > 0, self._directions + 1
         result.setArray(self._direction(form.getArray(readonly=True).copy(), again))
 
@@ -124,7 +126,8 @@ class BoundedStep:
         """Destroy PETSc's objects; collective."""
         self._owned.close()
 
-    def _objective(self, tao: Any, x: Any, g: Any) -> float:
+    def objective(self, x: Any, g: Any) -> float:
+        """Return the misfit, and set the gradient, of a vector of PETSc's."""
         if self._known is not None:  # TAO begins by evaluating where it starts
             (value, gradient), self._known = self._known, None
         else:
@@ -140,6 +143,20 @@ class BoundedStep:
         flag = np.array(condition)
         self._comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
         return bool(flag)
+
+
+class _Calls:
+    """What PETSc calls. It does not keep the step alive, which keeps PETSc's objects."""
+
+    def __init__(self, step: BoundedStep) -> None:
+        self._step = weakref.proxy(step)
+
+    def objective(self, tao: Any, x: Any, g: Any) -> float:
+        value: float = self._step.objective(x, g)
+        return value
+
+    def apply(self, pc: Any, form: Any, result: Any) -> None:
+        self._step.apply(form, result)
 
 
 def _configure(tao: Any) -> None:

@@ -21,7 +21,7 @@ from mpi4py import MPI
 from adjoint import Tape, Variable, agreed
 from adjoint.comm import Allreduce, CartesianGrid, HaloExchange
 from adjoint.optimize import Iteration, Result, StateError
-from adjoint.solvers import InnerProduct, Tikhonov, minimize_field
+from adjoint.solvers import InnerProduct, Tikhonov, minimize_field, petsc
 from adjoint.solvers.field_state import checksum
 
 WORLD = MPI.COMM_WORLD
@@ -216,6 +216,26 @@ def test_an_agreed_exception_of_the_misfit_leaves_it_on_all_ranks(directory: Pat
             for path in directory.iterdir():
                 path.unlink()
         WORLD.Barrier()
+
+
+@pytest.mark.parallel([1, 2])
+def test_runs_that_fail_leave_no_petsc_objects() -> None:
+    def fail() -> None:
+        raise ArithmeticError("no convergence")
+
+    def objects() -> int:
+        gc.collect()
+        quiet(Problem(), options={"maxiter": 1})  # destroys what all ranks have let go of
+        return len(petsc._shelves[Problem().grid.comm.py2f()]._objects)
+
+    before = objects()
+    for _ in range(3):
+        problem = Problem()
+        problem.fail = (2, fail)
+        with pytest.raises(ArithmeticError):
+            quiet(problem)
+        del problem
+    assert objects() == before
 
 
 @pytest.mark.parallel([1, 3])
