@@ -33,9 +33,9 @@ class ContinueEdges(Operator):
     -----
     Input and output are of shape ``grid.padded_shape(width)``. Along one axis after the other the
     layers beyond an edge become copies of the first layer within, ``y_k = x_0`` for ``k < 0``. The
-    transpose goes through the axes in reverse: ``x̄_0 = ȳ_0 + Σ_{k<0} ȳ_k`` and ``x̄_k = 0``. Nothing
-    is communicated: the ghosts that are other ranks' nodes have been filled before, those off the
-    patch along two axes only by ``HaloExchange(…, corners=True)``.
+    transpose adds them to it, ``x̄_0 = ȳ_0 + Σ_{k<0} ȳ_k`` and ``x̄_k = 0``. Nothing is communicated:
+    the ghosts that are other ranks' nodes have been filled before, those off the patch along two
+    axes only by ``HaloExchange(…, corners=True)``.
 
     Examples
     --------
@@ -56,7 +56,7 @@ class ContinueEdges(Operator):
         #: For each side at an edge: the axis, the layers beyond, and the first layer within.
         self._sides: list[tuple[int, slice, slice]] = []
         for axis, (w, n) in enumerate(zip(widths, grid.patch_shape)):
-            if grid.periodic[axis] or w == 0:
+            if grid.periodic[axis]:
                 continue
             if grid.start[axis] == 0:
                 self._sides.append((axis, slice(0, w), slice(w, w + 1)))
@@ -79,7 +79,7 @@ class ContinueEdges(Operator):
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
         x = np.array(cotangents[0])
-        for axis, beyond, within in reversed(self._sides):
+        for axis, beyond, within in self._sides:  # axes commute
             layers = x[self._at(axis, beyond)]
             x[self._at(axis, within)] += layers.sum(axis=axis, keepdims=True)
             layers[...] = 0

@@ -97,7 +97,7 @@ class InnerProduct:
         """Return ``R u``, of ``[*grid.patch_shape]``; collective."""
         if self._solve is None:
             return self.cell * u
-        extended = self._pattern.exchange.fetch(np.ascontiguousarray(u).reshape(-1))
+        extended = self._pattern.exchange.fetch(u.ravel())
         product: Array = (self._pattern.matrix(self._values) @ extended).reshape(u.shape)
         return product
 

@@ -157,7 +157,13 @@ def test_a_thumbnail_is_a_strided_slice(shape: tuple[int, ...], most: int) -> No
 @pytest.mark.parallel([1, 2, 3, 4])
 @pytest.mark.parametrize(
     ("shape", "width", "periodic"),
-    [((9,), 2, False), ((7, 6), 1, False), ((7, 6), (1, 2), (True, False)), ((4, 5, 4), 1, False)],
+    [
+        ((9,), 2, False),
+        ((7, 6), 1, False),
+        ((7, 6), (1, 2), (True, False)),
+        ((7, 6), (0, 2), False),
+        ((4, 5, 4), 1, False),
+    ],
 )
 def test_continued_edges_are_those_of_numpy_pad(
     shape: tuple[int, ...], width: Any, periodic: Any
