@@ -242,7 +242,9 @@ def report(
     with agreed(grid.comm):
         if grid.rank:
             return
-        title = f"{options.penalty}, {grid.shape[0]}×{grid.shape[1]} nodes on {grid.size} ranks"
+        penalty = {"variation": "total variation", "tikhonov": "Tikhonov"}[options.penalty]
+        nodes = "×".join(map(str, grid.shape))
+        title = f"penalty: {penalty}; {nodes} unknowns, ranks: {grid.size} (dashed: patches)"
         draw_fields(out / "kappa.png", exact, found, grid, title, "found")
         draw_loss(out / "loss.png", result, "misfit and penalty")
         write_log(out / "log.csv", result)
