@@ -35,6 +35,10 @@ PREFIX = "minimize_field_"
 _ROOM = f"{PREFIX}tao_blmvm_mat_lmvm_hist_size"
 
 
+#: Relative difference of two values of a misfit that may be rounding.
+_ROUNDING = 10 * np.finfo(float).eps
+
+
 class BoundedStep:
     """A step of TAO's ``blmvm``: a direction that is projected, and a search along it.
 
@@ -112,10 +116,15 @@ class BoundedStep:
         code = int(self._tao.getConvergedReason())
         reason = self._names.get(code, str(code))
         found = self._x.getArray().copy()
-        moved = not self._everywhere(np.array_equal(found, point))
-        if moved and not self._everywhere(np.array_equal(found, self._last[0])):
+        if self._everywhere(np.array_equal(found, point)):
+            return Stepped(False, point, value, gradient, reason)
+        if not self._everywhere(np.array_equal(found, self._last[0])):
             self._last = (found, *self._evaluate(found))  # the search went back to an earlier one
-        return Stepped(moved, *(self._last if moved else (point, value, gradient)), reason)
+        # A search that fails leaves TAO at its last point, wherever that is.
+        lower = self._last[1] < value - _ROUNDING * abs(value)
+        if code < 0 and code != petsc().TAO.Reason.DIVERGED_MAXITS and not lower:
+            return Stepped(False, point, value, gradient, reason)
+        return Stepped(True, *self._last, reason)
 
     def apply(self, form: Any, result: Any) -> None:
         """Apply ``H`` to a vector of PETSc's."""

@@ -18,7 +18,7 @@ import pytest
 import scipy.optimize
 from mpi4py import MPI
 
-from adjoint import Tape, Variable, agreed
+from adjoint import Operator, Tape, Variable, agreed
 from adjoint.comm import Allreduce, CartesianGrid, HaloExchange
 from adjoint.optimize import Iteration, Result, StateError
 from adjoint.solvers import InnerProduct, Tikhonov, minimize_field, petsc
@@ -255,6 +255,46 @@ def test_a_signal_to_one_rank_saves_the_state_and_ends_all(
     assert signal.getsignal(number) is former
     assert problem.calls == 6
     assert facts(quiet(Problem(), state=state, resume=True)) == facts(whole)
+
+
+class Uphill(Operator):
+    """The identity, with a derivative of the wrong sign."""
+
+    def forward(self, x: Any) -> Any:
+        return np.array(x)
+
+    def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
+        return (-cotangents[0],)
+
+
+@pytest.mark.parallel([1, 3])
+def test_a_run_that_finds_nothing_lower_ends_where_it_is() -> None:
+    problem = Problem()
+
+    def misfit(m: Any) -> Any:
+        return problem.total(Uphill()((m - 1.0) ** 2).sum())
+
+    found = minimize_field(misfit, problem.start, problem.grid, progress=False)
+    assert not found.success
+    assert found.message == "no lower value was found along the gradient (DIVERGED_LS_FAILURE)"
+    assert found.iterations == 0
+    assert found.evaluations > 2
+    assert (found.theta == problem.start).all()
+
+
+@pytest.mark.parallel([1, 3])
+def test_a_start_beyond_the_bounds_is_put_on_them_and_stays_where_they_meet() -> None:
+    problem, seen = Problem(), []
+    lower = np.where(problem.data > 0, 0.5, 0.0)
+    upper = np.where(problem.data > 0, 0.5, 1.0)
+    minimize_field(
+        problem, problem.start - 3, problem.grid, bounds=(lower, upper), progress=False,
+        options={"maxiter": 3}, callback=lambda _, m: seen.append(m),
+    )  # fmt: skip
+    np.testing.assert_array_equal(seen[0], lower)
+    for m in seen:
+        assert ((lower <= m) & (m <= upper)).all()
+    assert len(seen) == 4
 
 
 @pytest.mark.parallel([2, 3])
