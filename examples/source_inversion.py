@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from command_line import make_folder, one_message, parsed, require_writable
-from poisson_inversion import write_log
+from field_figures import write_log
 from source_figures import draw
 
 from adjoint import Variable, agreed

@@ -36,7 +36,8 @@ def test_an_inversion_leaves_its_files_and_continues_bit_for_bit(tmp_path: Path)
     assert whole.returncode == 0, whole.stderr
     names = {p.name for p in (tmp_path / "whole").iterdir()}
     figures = {"kappa.png", "loss.png"}
-    assert names == {"state.npz", "result.npz", "network.npz", "log.csv", *figures}
+    fields = {"kappa.npy", "exact.npy", "u.npy"}
+    assert names == {"state.npz", "result.npz", "network.npz", "log.csv", *figures, *fields}
     for name in figures:
         assert (tmp_path / "whole" / name).read_bytes().startswith(b"\x89PNG")
     assert "iteration     8" in whole.stdout
@@ -50,10 +51,12 @@ def test_an_inversion_leaves_its_files_and_continues_bit_for_bit(tmp_path: Path)
     rest = invert(*common, "--iterations", 8, "--resume", "--out", tmp_path / "parts")
     assert rest.returncode == 0, rest.stderr
     with np.load(tmp_path / "whole/result.npz") as a, np.load(tmp_path / "parts/result.npz") as b:
-        assert a["kappa"].shape == (12, 12)
         assert set(a.files) == set(b.files)
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
+    for name in fields:
+        assert np.load(tmp_path / "whole" / name).shape == (12, 12)
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
 
 
 def test_a_learned_law_leaves_its_files_and_continues(tmp_path: Path) -> None:
