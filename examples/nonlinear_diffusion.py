@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from command_line import make_folder, one_message, parsed, require_writable
-from poisson_inversion import draw_loss, write_log
+from field_figures import draw_loss, write_log
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import Bounds
 
@@ -305,7 +305,7 @@ def report(
     inversion.network.save(out / "network.npz", result.theta)
     draw_law(out / "law.png", inversion, start, result.theta, fields["true"])
     draw_fields(out / "temperature.png", fields)
-    draw_loss(out / "loss.png", result)
+    draw_loss(out / "loss.png", result, "relative misfit Σ(u − d)² / Σd²")
     low, high = inversion.range
     print(f"""
 iterations     {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s

@@ -195,16 +195,20 @@ class LinearSolve(Closing, Operator):
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
         (w,), (values, _), (x,) = cotangents, inputs, outputs
+        adjoint = self.transposed(values, w)
+        extended = self.pattern.exchange.fetch(x)
+        return lambda: -self.pattern.outer(adjoint, extended), adjoint
+
+    def transposed(self, values: Any, w: Any) -> Any:
+        """Return ``λ`` with ``Aᵀ λ = w``; collective, and not recorded."""
         with agreed(self.pattern.comm):
             require_finite(self, "cotangent of x", w)
-        extended = self.pattern.exchange.fetch(x)
         if self._adjoint is self._direct and not self.symmetric:
             self._adjoint = TransposedSolver(
                 self.name, self.pattern, self.settings, self._prefix, *self._reuse
             )
         self._adjoint.install(values)
-        adjoint = self._solve(self._adjoint, w, "adjoint")
-        return lambda: -self.pattern.outer(adjoint, extended), adjoint
+        return self._solve(self._adjoint, w, "adjoint")
 
     @property
     def setups(self) -> int:

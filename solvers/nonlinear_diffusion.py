@@ -12,10 +12,11 @@ from ..operator import Operator
 from ..tape import Tape
 from ..variable import Array, Variable, value_of
 from ..world import agreed
-from .diffusion import DiffusionMatrix, Faces, node_spacing
+from .diffusion import Faces, node_spacing
 from .nonlinear_solve import NonlinearSolve
 from .petsc import Closing
 from .poisson import THREE_DIMENSIONS
+from .stencil import Stencil
 
 Law = Callable[..., Any]
 
@@ -106,7 +107,7 @@ class Diffusion(Operator):
         Returns
         -------
         numpy.ndarray of float64
-            As :meth:`DiffusionMatrix.assemble` takes them.
+            The fields of a :class:`~adjoint.solvers.stencil.Stencil`.
 
         Notes
         -----
@@ -171,8 +172,8 @@ class DiffusionEquation:
     def __init__(self, grid: CartesianGrid, law: Law, spacing: Sequence[float]) -> None:
         self.grid = grid
         self.law = law
-        self._matrix = DiffusionMatrix(grid, spacing)
-        self.pattern = self._matrix.pattern
+        self._stencil = Stencil(grid)
+        self.pattern = self._stencil.pattern
         self._diffusion = Diffusion(grid, spacing)
         self._halo = HaloExchange(grid)
         beyond = np.indices(grid.padded_shape(1))
@@ -198,7 +199,8 @@ class DiffusionEquation:
             (slope,) = tape.jvp([kappa], [x], [np.ones(padded.shape)])
         else:
             slope = np.zeros(padded.shape)
-        return self._matrix.assemble(self._diffusion.stencils(value_of(kappa), slope, padded))
+        self._stencil.fields[...] = self._diffusion.stencils(value_of(kappa), slope, padded)
+        return self._stencil.packed()
 
     def _kappa(self, padded: Any, parameters: Sequence[Any]) -> Any:
         kappa = self.law(padded, *parameters)

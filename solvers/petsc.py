@@ -115,6 +115,17 @@ def require_hypre() -> None:
         )
 
 
+def hypre_version() -> str:
+    """Return hypre's version, by the library that petsc4py has loaded."""
+    major, minor, patch, single = (ctypes.c_int() for _ in range(4))
+    try:
+        ask = ctypes.CDLL(petsc().__file__).HYPRE_VersionNumber
+    except (OSError, AttributeError):  # hypre before 2.23, or linked statically
+        return "of unknown version"
+    ask(*map(ctypes.byref, (major, minor, patch, single)))
+    return f"{major.value}.{minor.value}.{patch.value}"
+
+
 @cache
 def update_values() -> Callable[[Any, Any], None]:
     """Return what overwrites the values of a matrix from ``createAIJWithArrays`` on several ranks.

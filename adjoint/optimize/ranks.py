@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..tape import Tape
 from ..variable import Array, Variable
-from ..world import agreed, portable
+from ..world import portable
+from .evaluation import resident, value_and_gradient
 from .result import Result
 
 if TYPE_CHECKING:
@@ -87,30 +86,9 @@ class Ranks:
         from mpi4py import MPI
 
         self.world.Bcast(theta, 0)
-        with Tape(comm=self.world) as tape:
-            x = tape.watch(theta.reshape(self.shape).astype(self.dtype, copy=False))
-            loss = self.misfit(x)
-        with agreed(self.world):
-            if not isinstance(loss, Variable):
-                raise TypeError(
-                    f"minimize: misfit returned a {type(loss).__name__}, expected a Variable"
-                )
-            if loss.size != 1:
-                raise ValueError(f"minimize: misfit has shape {loss.shape}, expected a scalar")
-            value = float(loss.value.item())
-            if self.world.rank == 0 and not np.isfinite(value):
-                raise FloatingPointError(f"minimize: the misfit is {value} at {where}")
-        (partial,) = tape.gradient(loss, [x])
+        point = theta.reshape(self.shape).astype(self.dtype, copy=False)
+        value, partial = value_and_gradient(self.misfit, point, self.world, where)
         gradient = np.empty_like(theta)
         self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
-        memory = self.world.reduce(_resident(), MPI.MAX, 0)
+        memory = self.world.reduce(resident(), MPI.MAX, 0)
         return value, gradient, 0.0 if memory is None else memory
-
-
-def _resident() -> float:
-    """Return this process's largest resident set so far, in bytes."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1.0 if sys.platform == "darwin" else 1024.0
-    )
