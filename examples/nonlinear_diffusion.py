@@ -228,7 +228,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", type=int, default=40, metavar="N", help="N×N nodes (default 40)")
+    parser.add_argument("--size", type=int, default=60, metavar="N", help="N×N nodes (default 60)")
     parser.add_argument("--iterations", type=int, default=300, help="of L-BFGS (default 300)")
     parser.add_argument(
         "--observed", type=float, default=0.8,
