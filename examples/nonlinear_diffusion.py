@@ -96,7 +96,7 @@ class Inversion:
         inner = self.grid.interior(1)
         self.experiments = [(f[inner].copy(), g) for f, g in experiments(*ring)]
         with NonlinearDiffusion(self.grid, exact_law) as exact:
-            self.true = [exact(f, boundary=g) for f, g in self.experiments]
+            self.true = [exact(f, boundary=g, start=0.3) for f, g in self.experiments]
         ends = self.grid.comm.allgather([(u.min(), u.max()) for u in self.true])
         self.range = min(0.0, float(np.min(ends))), max(1.0, float(np.max(ends)))  # g: 0 to 1
 
