@@ -263,8 +263,8 @@ class NonlinearSolve(Closing, Operator):
             watched = {i: tape.watch(p) for i, p in enumerate(parameters) if _is_float(p)}
             for i, p in watched.items():
                 given[i] = p
-            value = self._residual(u, *given)
-        return tape, watched, value if isinstance(value, Variable) else Variable(np.asarray(value))
+            remainder = _variable(self._residual(u, *given))
+        return tape, watched, remainder
 
     def _prove(self, u: Array, parameters: Sequence[Any]) -> None:
         """Raise, the first time, unless the Jacobian is the derivative of the residual."""
@@ -278,18 +278,24 @@ class NonlinearSolve(Closing, Operator):
         v = np.random.default_rng([0, comm.rank]).standard_normal(len(u))
         with Tape(comm=comm) as tape, agreed(comm):
             x = tape.watch(u)
-            remainder = self._residual(x, *parameters)
+            remainder = _variable(self._residual(x, *parameters))
         (expected,) = tape.jvp([remainder], [x], [v])
         found = self.pattern.matrix(values) @ self.pattern.exchange.fetch(v)
         squares = np.array([np.sum((found - expected) ** 2), np.sum(expected**2)])
         comm.Allreduce(MPI.IN_PLACE, squares)
         difference, size = np.sqrt(squares)
         if not difference <= _EXACT * size:
+            relative = difference / size if size else np.inf
             raise ValueError(
-                f"{self.name}: jacobian times a random vector differs by {difference / size:.2g} "
-                "(relative) from the tangent of residual, expected the same"
+                f"{self.name}: jacobian times a random vector differs by {relative:.2g} (relative) "
+                "from the tangent of residual, expected the same"
             )
         self._proven = True
+
+
+def _variable(value: Any) -> Variable:
+    """Return a residual as it is, or a variable of one that on this rank depends on nothing."""
+    return value if isinstance(value, Variable) else Variable(np.asarray(value))
 
 
 def _is_float(p: Any) -> bool:

@@ -387,6 +387,21 @@ def test_parameters_of_every_kind() -> None:
     np.testing.assert_array_equal(tape.jvp([u], [start], [np.ones(3)])[0], 0.0)
 
 
+@pytest.mark.parallel([2, 3])
+def test_a_rank_without_rows_may_return_plain_arrays() -> None:
+    rows = 0 if RANK == SIZE - 1 else 2
+    pattern = Pattern(np.arange(rows + 1), 2 * RANK + np.arange(rows))
+    solve = NonlinearSolve(
+        pattern, lambda u, a: u**2 - a if rows else np.zeros(0), lambda u, a: 2 * u, **TIGHT
+    )
+    with Tape(persistent=True) as tape:
+        a = tape.watch(np.array(4.0))
+        u = solve(np.ones(rows), a)
+    np.testing.assert_allclose(u.value, 2.0)
+    np.testing.assert_allclose(tape.vjp([u], [np.ones(rows)], [a])[0], 0.25 * rows)
+    np.testing.assert_allclose(tape.jvp([u], [a], [np.array(1.0)])[0], 0.25)
+
+
 @everywhere
 def test_bad_input_on_one_rank_is_an_error_on_all() -> None:
     last = SIZE - 1 == RANK
