@@ -6,6 +6,7 @@ Every operator stands beside its two hand-written derivatives; communication is 
 from . import ops, optimize
 from .jacobian import Jacobian
 from .operator import Operator
+from .profile import profiling
 from .tape import Tape
 from .variable import Spec, Variable
 from .world import agreed, communicator
@@ -22,4 +23,5 @@ __all__ = [
     "communicator",
     "ops",
     "optimize",
+    "profiling",
 ]

@@ -76,7 +76,7 @@ def check_records(tape: Tape, patience: float = PATIENCE) -> None:
 
     table: Any = None
     try:
-        table = _events(tape, world)
+        table = events_of(tape, world)
     except Exception as error:
         table = f"{type(error).__name__}: {error}"
     meeting = Meeting(world, user_tags() + 1, checks.demanded, patience)
@@ -131,7 +131,7 @@ def check_first(tape: Tape) -> None:
 
     table: Any = None
     with suppress(Exception):  # the sweep can do without a description
-        table = _events(tape, world, guess=False)
+        table = events_of(tape, world, guess=False)
     fault = Meeting(world, user_tags(), 0, LIMIT).hold(table, judge, complete)
     if isinstance(fault, str):
         raise CommunicationError(fault)
@@ -183,7 +183,7 @@ def _ranks(ranks: Sequence[int]) -> str:
 _USERS = (-1, 0)
 
 
-def _events(tape: Tape, world: MPI.Comm, guess: bool = True) -> list[Event]:
+def events_of(tape: Tape, world: MPI.Comm, guess: bool = True) -> list[Event]:
     """Describe this rank's recorded communication.
 
     Parameters

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..comm import CartesianGrid, HaloExchange
 from ..propagator import Propagator
+from ..spans import shown
 from ..variable import Array
 from .acquisition import Points
 from .padding import Padding
@@ -208,6 +209,7 @@ class AcousticPropagator(Propagator):
         """Take steps forwards or back, with ghosts exchanged before each."""
         medium = (self._c2, *self._half, *self._node, self._numbers(), self._surface, receivers,
                   sources, self._work, self.padding.columns, *more)  # fmt: skip
+        kernel = shown("steps", kernel)
 
         def steps(a: int, b: int, phases: tuple[int, int], done: int) -> None:
             kernel(a, b, phase + done, phases, self._pairs, self._neighbours, *fields, *kept,

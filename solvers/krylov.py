@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..spans import span
 from ..variable import Array
 from ..world import agree
 from .errors import ConvergenceError
@@ -191,7 +192,10 @@ class KrylovSolver:
             return self._iterate(scale)
 
     def _iterate(self, scale: float) -> Solved:
-        self._ksp.solve(self._rhs, self._solution)
+        with span("set up"):
+            self._ksp.setUp()
+        with span("solve"):
+            self._ksp.solve(self._rhs, self._solution)
         self._watch()
         code, iterations = self._ksp.getConvergedReason(), self._ksp.getIterationNumber()
         reason = _reason(code)
@@ -300,7 +304,8 @@ class KrylovSolver:
         from mpi4py import MPI
 
         flag = np.array(same)
-        self._pattern.comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
+        with span("wait"):
+            self._pattern.comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
         return bool(flag)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..spans import sent, span
 from ..tape import Tape
 from ..variable import Array, Variable
 from ..world import agreed, portable
@@ -68,7 +69,8 @@ class Ranks:
     def serve(self) -> Result:
         """Evaluate until rank 0 is done."""
         while True:
-            command = self.world.bcast(None, 0)
+            with span("wait for rank 0"):
+                command = self.world.bcast(None, 0)
             if command == "evaluate":
                 self._evaluate(np.empty(int(np.prod(self.shape))))
                 continue
@@ -86,8 +88,11 @@ class Ranks:
     def _evaluate(self, theta: Array, where: str = "") -> tuple[float, Array, float]:
         from mpi4py import MPI
 
+        several = self.world.size > 1
+        if several and self.world.rank == 0:
+            sent(theta.nbytes)
         self.world.Bcast(theta, 0)
-        with Tape(comm=self.world) as tape:
+        with span("misfit"), Tape(comm=self.world) as tape:
             x = tape.watch(theta.reshape(self.shape).astype(self.dtype, copy=False))
             loss = self.misfit(x)
         with agreed(self.world):
@@ -100,9 +105,13 @@ class Ranks:
             value = float(loss.value.item())
             if self.world.rank == 0 and not np.isfinite(value):
                 raise FloatingPointError(f"minimize: the misfit is {value} at {where}")
-        (partial,) = tape.gradient(loss, [x])
-        gradient = np.empty_like(theta)
-        self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
+        with span("gradient"):
+            (partial,) = tape.gradient(loss, [x])
+            gradient = np.empty_like(theta)
+            if several and self.world.rank:
+                sent(gradient.nbytes)
+            with span("wait"):
+                self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
         memory = self.world.reduce(_resident(), MPI.MAX, 0)
         return value, gradient, 0.0 if memory is None else memory
 
