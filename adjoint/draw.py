@@ -353,7 +353,7 @@ def _text(parts: Mapping[int, Part], size: int) -> Iterator[str]:
     together = {
         tuple((rank, m.node) for rank, m in found.items())
         for found in ends.values()
-        if all(m.together for m in found.values())
+        if len(found) > 1 and all(m.together for m in found.values())
     }
     hubs = {end: f"h{i}" for i, members in enumerate(sorted(together)) for end in members}
     left = size - len(parts)

@@ -55,7 +55,10 @@ class Store:
 
     def take(self) -> Any:
         """Return memory for what a block keeps; put it back into ``kept`` after use."""
-        return self.kept.pop() if self.kept else self._new_kept()
+        if self.kept:
+            return self.kept.pop()
+        with span("allocate"):
+            return self._new_kept()
 
     def save(self, arrays: Any, disk: bool) -> Any:
         """Return a copy in memory, or the path of one on disk; the latter is collective."""

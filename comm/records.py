@@ -16,6 +16,7 @@ from typing import Any
 
 from mpi4py import MPI
 
+from ..spans import span
 from ..tape import Record, Tape
 from ..world import communicator, identity
 from .communication import CommunicationError, Message
@@ -108,6 +109,11 @@ def check_first(tape: Tape) -> None:
     checks = _checks_of(world)
     if checks.first_made or (world.size > 1 and not _concerns_others(tape, world)):
         return
+    with span("compare records"):
+        _check_once(tape, world, checks)
+
+
+def _check_once(tape: Tape, world: MPI.Comm, checks: _Checks) -> None:
     checks.first_made = True
     calm_since: float | None = None
     needed: set[int] = set()

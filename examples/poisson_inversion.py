@@ -12,13 +12,13 @@ adjoint. This is section 4.2 of Xu, Zhu and Darve, https://doi.org/10.48550/arXi
 from __future__ import annotations
 
 import argparse
-import io
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from command_line import make_folder, one_message, parsed, require_writable
+from report import Report, add_options
 
 from adjoint import Variable, agreed
 from adjoint.comm import Allreduce, CartesianGrid, GatherField, size
@@ -185,33 +185,6 @@ def draw_fields(path: Path, fields: dict[str, Any], grid: CartesianGrid, title: 
     plt.close(figure)
 
 
-def draw_loss(path: Path, result: Result) -> None:
-    """Draw the misfit and its gradient over the iterations."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
-    numbers = [i.iteration for i in result.history]
-    axis.semilogy(numbers, [i.loss for i in result.history], label="misfit")
-    axis.semilogy(numbers, [i.gradient_norm for i in result.history], label="|gradient|", alpha=0.6)
-    axis.set(xlabel="iteration", ylabel="relative misfit Σ(u − d)² / Σd²")
-    axis.grid(alpha=0.3)
-    axis.legend()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def write_log(path: Path, result: Result) -> None:
-    """Write one line an iteration."""
-    with written_whole(path) as file:
-        rows = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
-        rows.write(",".join(result.history[0]._fields) + "\n")
-        rows.writelines(",".join(f"{value!r}" for value in i) + "\n" for i in result.history)
-        rows.detach()
-
-
 def arguments() -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(
@@ -250,6 +223,7 @@ def arguments() -> argparse.Namespace:
         help="folder for figures and results (default results/poisson)",
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    add_options(parser)
     return parsed(
         parser,
         {
@@ -283,49 +257,56 @@ def main() -> None:
             f"{inversion.network.n_parameters} parameters",
             flush=True,
         )
-    with one_message(StateError, OSError):
+    with one_message(StateError, OSError), Report(options, __doc__) as report:
+        first = inversion.network.initial(options.seed) / inversion.scale
+        report.draw(inversion.misfit, first)
         result = minimize(
             inversion.misfit,
-            inversion.network.initial(options.seed) / inversion.scale,
+            first,
             options={"maxiter": options.iterations, "maxcor": 400},
+            callback=report.iteration,
             state=options.out / "state.npz",
             resume=options.resume,
-            metadata={"field": options.field, "shape": shape, "observed": options.observed,
-                      "noise": options.noise, "seed": options.seed, "ranks": size()},
+            metadata=report.metadata(field=options.field, shape=shape, observed=options.observed,
+                                     noise=options.noise, seed=options.seed, ranks=size()),
         )  # fmt: skip
         fields = inversion.fields(result.theta)
+        numbers: dict[str, str] = {}
         with agreed(grid.comm):
             if grid.rank == 0:
-                report(options, inversion, result, fields, time.perf_counter() - started)
+                numbers = write(options, inversion, result, fields)
+        report.finish([("", result)], {"kappa.png": "κ: exact, found, and the difference"}, numbers)
+    if grid.rank == 0:
+        tell(options.out, result, numbers, time.perf_counter() - started)
 
 
-def report(
-    options: argparse.Namespace,
-    inversion: Inversion,
-    result: Result,
-    fields: dict[str, Any],
-    seconds: float,
-) -> None:
-    """Write and draw the result, and say how good it is and where it lies; on rank 0."""
+def write(
+    options: argparse.Namespace, inversion: Inversion, result: Result, fields: dict[str, Any]
+) -> dict[str, str]:
+    """Write and draw the result on rank 0, and return how good it is."""
     out = options.out
     largest, relative = errors(fields["kappa"], fields["exact"])
     theta = inversion.scale * result.theta
     loss = [i.loss for i in result.history]
     with written_whole(out / "result.npz") as file:
         np.savez(file, **fields, theta=theta, loss=loss, max_error=largest, l2_error=relative)
-    write_log(out / "log.csv", result)
     inversion.network.save(out / "network.npz", theta)
     n, m = inversion.grid.shape
     title = f"{options.field}, {n}×{m} nodes on {inversion.grid.size} ranks (dashed: patches)"
     draw_fields(out / "kappa.png", fields, inversion.grid, title)
-    draw_loss(out / "loss.png", result)
+    return {"κ, max error": f"{largest:.4f}", "κ, L2 error": f"{100 * relative:.3f} %"}
+
+
+def tell(out: Path, result: Result, numbers: dict[str, str], seconds: float) -> None:
+    """Say how good the result is and where it lies."""
+    found = "\n".join(f"{name:<14} {value}" for name, value in numbers.items())
     print(f"""
 iterations     {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
 misfit         {result.history[0].loss:.3e} → {result.value:.3e}
-κ, max error   {largest:.4f}
-κ, L2 error    {100 * relative:.3f} %
+{found}
 figures        {out / "kappa.png"}, {out / "loss.png"}
 results        {out / "result.npz"}, {out / "network.npz"}, {out / "log.csv"}, {out / "state.npz"}
+report         {out / "report.html"}, {out / "configuration.json"}
 """)
 
 

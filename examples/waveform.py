@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from command_line import make_folder, one_message, require_writable
+from report import Report
 from scipy.ndimage import uniform_filter
 from seismic import (
     PML,
     Model,
-    draw_loss,
     draw_models,
     draw_traces,
     draw_wavefield,
@@ -319,11 +319,14 @@ def invert(
             f"{options.shot_groups} groups; unknown: {options.unknown}",
             flush=True,
         )
-    with one_message(StateError, OSError):
-        report(options, inversion, fitted(options, inversion), started)
+    with one_message(StateError, OSError), Report(options, description) as report:
+        report.draw(inversion.misfit, inversion.first)
+        finish(options, inversion, fitted(options, inversion, report), report, started)
 
 
-def fitted(options: argparse.Namespace, inversion: Inversion) -> list[tuple[str, Result]]:
+def fitted(
+    options: argparse.Namespace, inversion: Inversion, report: Report
+) -> list[tuple[str, Result]]:
     """Fit the traces up to one frequency after the other; return each stage's name and result."""
     theta = inversion.first
     stages: list[tuple[str, Result]] = []
@@ -332,26 +335,30 @@ def fitted(options: argparse.Namespace, inversion: Inversion) -> list[tuple[str,
         name = "all frequencies" if cutoff is None else f"up to {cutoff:g} Hz"
         if rank() == 0:
             print(f"\nstage {number + 1}: {name}", flush=True)
+        report.stage(name)
         result = minimize(
             inversion.misfit, theta, bounds=inversion.bounds,
             options={"maxiter": options.iterations, "maxcor": 20},
+            callback=report.iteration,
             state=options.out / f"state-{number + 1}.npz", resume=options.resume,
-            metadata={"shape": list(inversion.model.shape), "unknown": options.unknown,
-                      "cutoff": cutoff or 0, "misfit": options.misfit, "noise": options.noise,
-                      "seed": options.seed},
+            metadata=report.metadata(
+                shape=list(inversion.model.shape), unknown=options.unknown, cutoff=cutoff or 0,
+                misfit=options.misfit, noise=options.noise, seed=options.seed,
+            ),
         )  # fmt: skip
         theta = result.theta
         stages.append((name, result))
     return stages
 
 
-def report(
+def finish(
     options: argparse.Namespace,
     inversion: Inversion,
     stages: list[tuple[str, Result]],
+    report: Report,
     started: float,
 ) -> None:
-    """Write and draw the result, and say how good it is; on rank 0."""
+    """Write and draw the result, and say how good it is."""
     model, theta, out = inversion.model, stages[-1][1].theta, options.out
     patch = inversion.patch(theta)
     found = inversion.field(patch)
@@ -365,6 +372,12 @@ def report(
     }
     end = model.steps * model.dt
     frames = inversion.wavefields(patch, shot, np.round(np.array([0.2, 0.35, 0.5, 0.75]) * end, 2))
+    found_out: dict[str, str] = {}
+    figures = {
+        "model.png": f"{inversion.label}: true, start, inverted, and the difference",
+        "traces.png": "Traces of a shot: observed, of the start, inverted, and the difference",
+        "wavefield.png": "The wave of a shot in the inverted model",
+    }
     with agreed(inversion.total.comm):
         if rank() == 0:
             numbers = errors(inversion, found, energy)
@@ -379,18 +392,38 @@ def report(
             draw_wavefield(
                 out / "wavefield.png", frames, (0, columns / 1e3, rows / 1e3, 0), inversion.signal
             )
-            draw_loss(out / "loss.png", [(n, [i.loss for i in r.history]) for n, r in stages])
-            iterations = sum(result.iterations for _, result in stages)
-            evaluations = sum(result.evaluations for _, result in stages)
-            figures = ", ".join(str(out / f"{n}.png")
-                                for n in ("model", "traces", "wavefield", "loss"))  # fmt: skip
-            print(f"""
-iterations       {iterations} ({evaluations} evaluations), {time.perf_counter() - started:.1f} s
-misfit           {float(last):.4f} of the start's: {100 * (1 - float(last)):.1f} % less
-illuminated      {100 * numbers["illuminated"]:.0f} % of the model
-error there      {100 * numbers["start_error"]:.2f} % → {100 * numbers["model_error"]:.2f} %
-nearer there     in windows of a wavelength ({numbers["window"]:.0f} m) {100 * numbers["improved"]:.1f} %, at worst {numbers["worst"]:.2f} of the start's error;
-                 of half a wavelength ({numbers["fine_window"]:.0f} m) {100 * numbers["fine_improved"]:.1f} %, at worst {numbers["fine_worst"]:.2f}
-figures          {figures}
-results          {out / "result.npz"}
-""")  # noqa: E501
+            found_out = told(stages, float(last), numbers, time.perf_counter() - started)
+    report.finish(stages, figures, found_out)
+    if rank() == 0:
+        lines = "\n".join(f"{name:<16} {value}" for name, value in found_out.items())
+        pictures = ", ".join(str(out / name) for name in (*figures, "loss.png"))
+        print(f"""
+{lines}
+figures          {pictures}
+results          {out / "result.npz"}, {out / "log.csv"}
+report           {out / "report.html"}
+""")
+
+
+def told(
+    stages: list[tuple[str, Result]], misfit: float, numbers: dict[str, float], seconds: float
+) -> dict[str, str]:
+    """Return in words how good the result is."""
+    iterations = sum(result.iterations for _, result in stages)
+    evaluations = sum(result.evaluations for _, result in stages)
+    nearer = {
+        name: f"in windows of {length} ({numbers[f'{part}window']:.0f} m) "
+        f"{100 * numbers[f'{part}improved']:.1f} %, at worst {numbers[f'{part}worst']:.2f} of the "
+        "start's error"
+        for name, length, part in (
+            ("nearer there", "a wavelength", ""), ("", "half a wavelength", "fine_")
+        )
+    }  # fmt: skip
+    return {
+        "iterations": f"{iterations} ({evaluations} evaluations), {seconds:.1f} s",
+        "misfit": f"{misfit:.4f} of the start's: {100 * (1 - misfit):.1f} % less",
+        "illuminated": f"{100 * numbers['illuminated']:.0f} % of the model",
+        "error there": f"{100 * numbers['start_error']:.2f} % → "
+        f"{100 * numbers['model_error']:.2f} %",
+        **nearer,
+    }

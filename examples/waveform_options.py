@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from command_line import parsed
+from report import add_options
 
 from adjoint.comm import size
 
@@ -44,6 +45,7 @@ def arguments(description: str | None, out: str, memory: str | None) -> argparse
     add("--save-traces", type=traces_file, metavar="FILE", help="write observed traces "
         "(.sgy, .segy, .npz)")  # fmt: skip
     add("--resume", action="store_true", help="continue the run in --out")
+    add_options(parser)
     return parsed(
         parser,
         {

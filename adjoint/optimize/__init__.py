@@ -7,6 +7,6 @@ iteration.
 
 from .driver import minimize
 from .result import Iteration, Result
-from .state import StateError
+from .state import StateError, read_configuration
 
-__all__ = ["Iteration", "Result", "StateError", "minimize"]
+__all__ = ["Iteration", "Result", "StateError", "minimize", "read_configuration"]
