@@ -280,6 +280,8 @@ def _on_signals(several: bool, stopped: Callable[[str, str], None]) -> Iterator[
     """
 
     def stop(number: int, frame: Any) -> None:
+        for other in numbers:  # mpiexec repeats what it was sent
+            signal.signal(other, signal.SIG_IGN)
         stopped(signal.Signals(number).name, "")
         if several:
             sys.stdout.flush()

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
-from tests.jobs import refused, run
+from tests.jobs import ROOT, command, environment, refused, run
 
 POISSON = "poisson_inversion.py"
 
@@ -27,13 +28,26 @@ def test_polynomial_prints_value_and_derivative() -> None:
     ]
 
 
+def test_polynomial_draws_its_graph(tmp_path: Path) -> None:
+    found = run("examples/polynomial.py", "--draw", tmp_path / "graph.dot", ranks=2)
+    assert found.returncode == 0, found.stderr
+    assert (tmp_path / "graph.dot").read_text().count('label="Bcast') == 1
+    refused("does not end in", "polynomial.py", "--draw", tmp_path / "graph.jpg")
+
+
+def iterations(out: Path) -> list[int]:
+    """Return the iterations in a log of one stage."""
+    return [int(line.split(",")[1]) for line in (out / "log.csv").read_text().splitlines()[1:]]
+
+
 def test_an_inversion_leaves_its_files_and_continues_bit_for_bit(tmp_path: Path) -> None:
     common = ("--size", 12, "--noise", 0.01)
     whole = invert(*common, "--iterations", 8, "--out", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     names = {p.name for p in (tmp_path / "whole").iterdir()}
     figures = {"kappa.png", "loss.png"}
-    assert names == {"state.npz", "result.npz", "network.npz", "log.csv", *figures}
+    assert names == {"state.npz", "result.npz", "network.npz", "log.csv", "configuration.json",
+                     "report.html", *figures}  # fmt: skip
     for name in figures:
         assert (tmp_path / "whole" / name).read_bytes().startswith(b"\x89PNG")
     assert "iteration     8" in whole.stdout
@@ -46,11 +60,40 @@ def test_an_inversion_leaves_its_files_and_continues_bit_for_bit(tmp_path: Path)
     assert first.returncode == 0, first.stderr
     rest = invert(*common, "--iterations", 8, "--resume", "--out", tmp_path / "parts")
     assert rest.returncode == 0, rest.stderr
+    assert iterations(tmp_path / "parts") == [*range(9)]
     with np.load(tmp_path / "whole/result.npz") as a, np.load(tmp_path / "parts/result.npz") as b:
         assert a["kappa"].shape == (12, 12)
         assert set(a.files) == set(b.files)
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_an_inversion_that_is_ended_leaves_a_report_and_goes_on(tmp_path: Path) -> None:
+    options = ("--size", 12, "--out", tmp_path)
+    job = subprocess.Popen(
+        command(f"examples/{POISSON}", *options, "--iterations", 100_000), cwd=ROOT,
+        env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert job.stdout is not None
+        while not (line := job.stdout.readline()).startswith("iteration     3"):
+            assert line
+        below = psutil.Process(job.pid).children(recursive=True)
+        (first,) = (rank for rank in below if rank.environ().get("OMPI_COMM_WORLD_RANK") == "0")
+        first.terminate()
+        assert job.wait(timeout=20) != 0
+    finally:
+        job.kill()
+        job.communicate()
+    page = (tmp_path / "report.html").read_text()
+    assert "stopped by SIGTERM, 2 ranks" in page
+    assert "data:image/png" in page
+    done = iterations(tmp_path)
+    assert done == [*range(len(done))]
+    rest = invert(*options, "--iterations", done[-1] + 2, "--resume")
+    assert rest.returncode == 0, rest.stderr
+    assert iterations(tmp_path) == [*range(done[-1] + 3)]
+    assert "finished, 2 ranks" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ NEED_PETSC = (
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.linear_solve]",
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.poisson]",
     "tests/test_examples_jobs.py::test_an_inversion_leaves_its_files_and_continues_bit_for_bit",
+    "tests/test_examples_jobs.py::test_an_inversion_that_is_ended_leaves_a_report_and_goes_on",
     "tests/test_examples_jobs.py::test_a_bad_state_ends_all_ranks_with_one_message",
     "tests/test_examples_jobs.py::test_a_folder_in_the_way_of_the_state",
 )

@@ -40,6 +40,7 @@ from adjoint.comm import (
 )
 from adjoint.jacobian import Jacobian
 from adjoint.profile import Profile
+from adjoint.solvers import MatVec, Pattern, Transpose
 from tests.pendulums import Pendulums
 
 N = 12  # entries of every vector here: it can be cut into as many parts as there are ranks
@@ -157,6 +158,21 @@ def test_bytes_of_fields_and_halos() -> None:
     assert only(profile, "ScatterField").sent.most == (root if rank() == 0 else 0)
     # Requests are persistent; all of their waiting is seen.
     assert only(profile, "wait").calls.most >= 6 * (neighbours > 0)
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_bytes_of_sparse_matrices() -> None:
+    rows = np.arange(*np.array([rank(), rank() + 1]) * 4)  # a tridiagonal matrix, 4 rows each
+    columns = [[j for j in (i - 1, i, i + 1) if 0 <= j < 4 * size()] for i in rows]
+    pattern = Pattern(np.cumsum([0, *map(len, columns)]), np.concatenate(columns), 4)
+    neighbours = (rank() > 0) + (rank() < size() - 1)
+    with profiling() as profile, Tape() as tape:
+        values, x = tape.watch(np.ones(pattern.nnz)), tape.watch(np.ones(4))
+        y = MatVec(pattern)(Transpose(pattern)(values), x)
+        tape.vjp([y], [np.ones(4)], [values, x])
+    # An entry of x and its cotangent, and an entry of the matrix and its cotangent.
+    assert only(profile, "MatVec").sent.most == 2 * 8 * neighbours
+    assert only(profile, "Transpose").sent.most == 2 * 8 * neighbours
 
 
 class Slow(Operator):
