@@ -46,6 +46,22 @@ class Span(NamedTuple):
     sent: int
 
 
+class _Open:
+    """A span that has not ended."""
+
+    __slots__ = ("begin", "name", "profile", "sent")
+
+    def __init__(self, profile: Profile, name: str) -> None:
+        self.profile, self.name = profile, name
+
+    def __enter__(self) -> None:
+        self.sent = self.profile.sent
+        self.begin = perf_counter_ns()
+
+    def __exit__(self, *error: object) -> None:
+        self.profile.add(self.name, "inside", self.begin, self.sent)
+
+
 class Profile:
     """Counts what a process does while it watches; see :func:`profiling`.
 
@@ -62,6 +78,8 @@ class Profile:
         The last ones, in the order in which they ended.
     forgotten : int
         How many spans were before these.
+    clocks : list of (int, int)
+        Readings of this rank's clock and of rank 0's at the same moment.
     """
 
     def __init__(self, spans: int = 0) -> None:
@@ -91,21 +109,19 @@ class Profile:
         if not self._outer:
             self._watched += perf_counter_ns() - began
 
-    @contextmanager
-    def span(self, name: str) -> Iterator[None]:
-        """Show what a block does."""
-        begin, sent = perf_counter_ns(), self.sent
-        try:
-            yield
-        finally:
-            self._add(name, "inside", begin, sent, self._reversing)
+    def span(self, name: str) -> _Open:
+        """Return a context that shows what its block does."""
+        return _Open(self, name)
 
     def shown(self, name: str, function: Any) -> Any:
         """Return a function whose calls are spans."""
 
         def call(*arguments: Any, **keywords: Any) -> Any:
-            with self.span(name):
+            begin, sent = perf_counter_ns(), self.sent
+            try:
                 return function(*arguments, **keywords)
+            finally:
+                self.add(name, "inside", begin, sent)
 
         return call
 
@@ -142,9 +158,11 @@ class Profile:
             name = record.operator.name
             kept[name] = kept.get(name, 0) + found
         with self._watching():
-            for profile in self._all():
+            profile: Profile | None = self
+            while profile is not None:
                 for name, count in kept.items():
                     profile._kept[name] = max(count, profile._kept.get(name, 0))
+                profile = profile._around
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -166,29 +184,30 @@ class Profile:
             try:
                 yield
             finally:
-                self._add(name, kind, begin, sent, kind == "reverse", calls)
+                self.add(name, kind, begin, sent, calls)
                 self._reversing = before
 
-    def _add(
-        self, name: str, kind: str, begin: int, before: int, reverse: bool, calls: int = 1
-    ) -> None:
+    def add(self, name: str, kind: str, begin: int, before: int, calls: int = 1) -> None:
+        """Add what began then, with so many bytes sent before, and ends now."""
         end, sent = perf_counter_ns(), self.sent - before
-        key = kind == "inside", name
-        for profile in self._all():
-            entry = profile._entries.setdefault(key, [0, 0, 0, 0])
+        key, way = (kind == "inside", name), 2 if self._reversing else 1
+        profile: Profile | None = self
+        while profile is not None:
+            entry = profile._entries.get(key)
+            if entry is None:
+                entry = profile._entries[key] = [0, 0, 0, 0]
             entry[0] += calls
-            entry[1 + reverse] += end - begin
+            entry[way] += end - begin
             entry[3] += sent
             if profile.spans.maxlen:
                 profile.forgotten += len(profile.spans) == profile.spans.maxlen
                 profile.spans.append(Span(name, kind, begin, end, sent))
+            profile = profile._around
 
-    def _all(self) -> Iterator[Profile]:
-        """Yield this profile and those that watched before it and still do."""
-        profile: Profile | None = self
-        while profile is not None:
-            yield profile
-            profile = profile._outer[0][0] if profile._outer else None
+    @property
+    def _around(self) -> Profile | None:
+        """What watched before this profile and still does."""
+        return self._outer[0][0] if self._outer else None
 
     # What comes of it.
 
