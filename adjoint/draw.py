@@ -296,6 +296,8 @@ def _repetition(signatures: Sequence[Hashable], i: int) -> tuple[int, int]:
     """Return the length of the sequence at ``i`` whose repetition covers most, and how often."""
     best = 1, 1
     for period in range(1, min(LONGEST, (len(signatures) - i) // LEAST) + 1):
+        if signatures[i] != signatures[i + period]:
+            continue
         first = signatures[i : i + period]
         repeats = 1
         at = i + period

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -88,8 +88,9 @@ class Table:
         cells = [header]
         for row in self.rows:
             numbers = [
-                [f"{n:.0f}" for n in row.calls], [f"{t:.3f}" for t in row.forward],
-                [f"{t:.3f}" for t in row.reverse], _sizes(row.kept), _sizes(row.sent),
+                [f"{n:.0f}" for n in row.calls], _said(row.forward, "{:.3f}".format),
+                _said(row.reverse, "{:.3f}".format), _said(row.kept, size_in_words),
+                _said(row.sent, size_in_words),
             ]  # fmt: skip
             name = f"  {row.name}" if row.inside else row.name
             cells.append([name, *(_joined(n) for n in numbers)])
@@ -133,10 +134,9 @@ def size_in_words(count: float) -> str:
     return f"{count:.3g} {units[0]}"
 
 
-def _sizes(spread: Spread) -> list[str]:
-    if not any(spread):
-        return [""]
-    return [size_in_words(n) for n in spread]
+def _said(spread: Spread, say: Callable[[float], str]) -> list[str]:
+    """Return what three numbers are called, and nothing where there is nothing."""
+    return [say(n) for n in spread] if any(spread) else [""]
 
 
 def _joined(texts: Sequence[str]) -> str:

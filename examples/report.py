@@ -85,7 +85,7 @@ class Report:
         self._figures: dict[str, str] = {}
         self._stage, self._names = 1, [""]
         self._rows: list[tuple[int, Iteration]] | None = None  # None: no iteration yet
-        self._finished = False
+        self._ended = False  # the last report is written, or being written
         self._stack = ExitStack()
         self._next = 0.0
 
@@ -156,12 +156,12 @@ class Report:
         numbers : dict
             What was found, in words.
         """
-        self._finished = True
         table = self.profile.table(self.comm)
         if self._trace is not None:
             self.profile.write_trace(self._trace, self.comm)
         with agreed(self.comm):
             if self.comm.rank == 0:
+                self._ended = True
                 self._rows = [(i, row) for i, (_, r) in enumerate(stages, 1) for row in r.history]
                 self._names = [name for name, _ in stages]
                 self._write_log()
@@ -219,8 +219,9 @@ class Report:
 
     def _stopped(self, kind: str, reason: str) -> None:
         """Write what there is, on rank 0, where something else ends the run."""
-        if self.comm.rank or self._finished or self._rows is None:
+        if self.comm.rank or self._ended or self._rows is None:
             return
+        self._ended = True
         with suppress(Exception):  # what ended the run is what matters
             self._write_so_far(f"stopped by {kind}{': ' if reason else ''}{reason}")
 
