@@ -88,8 +88,7 @@ class Ranks:
     def _evaluate(self, theta: Array, where: str = "") -> tuple[float, Array, float]:
         from mpi4py import MPI
 
-        several = self.world.size > 1
-        if several and self.world.rank == 0:
+        if self.world.rank == 0 and self.world.size > 1:
             sent(theta.nbytes)
         self.world.Bcast(theta, 0)
         with span("misfit"), Tape(comm=self.world) as tape:
@@ -108,7 +107,7 @@ class Ranks:
         with span("gradient"):
             (partial,) = tape.gradient(loss, [x])
             gradient = np.empty_like(theta)
-            if several and self.world.rank:
+            if self.world.rank:
                 sent(gradient.nbytes)
             with span("wait"):
                 self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
