@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from command_line import make_folder, one_message, parsed, require_writable
-from report import Report, add_options
+from run_report import Report, add_options
 
 from adjoint import Variable, agreed
 from adjoint.comm import Allreduce, CartesianGrid, GatherField, size

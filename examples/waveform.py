@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from command_line import make_folder, one_message, require_writable
-from report import Report
+from run_report import Report
 from seismic import (
     PML,
     Model,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from command_line import parsed
-from report import add_options
+from run_report import add_options
 
 from adjoint.comm import size
 

@@ -16,7 +16,7 @@ import pytest
 
 from adjoint import spans
 from adjoint.optimize import Iteration, minimize, read_configuration
-from examples.report import COLUMNS, Report
+from examples.run_report import COLUMNS, Report
 
 ABOUT = """Find <b>something</b> & more.
 
@@ -153,7 +153,7 @@ def test_the_log_of_a_run_that_goes_on_has_no_line_twice(tmp_path: Path) -> None
 
 def test_a_long_run_reports_now_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("examples.report.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("examples.run_report.time.monotonic", lambda: clock[0])
     with Report(options(tmp_path), ABOUT) as report:
         report.iteration(Iteration(0, 1.0, 1.0, 0.0, 0.0, 1e6))
         assert not (tmp_path / "report.html").exists()
