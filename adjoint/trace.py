@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -41,21 +42,30 @@ def compare_clocks(comm: MPI.Comm) -> tuple[int, int]:
     their distance at most.
     """
     found = (0, 0)
-    for rank in range(1, comm.size):
-        if comm.rank == 0:
-            for _ in range(ROUNDS):
-                comm.recv(None, rank)
-                comm.send(perf_counter_ns(), rank)
-        elif comm.rank == rank:
-            nearest = None
-            for _ in range(ROUNDS):
-                before = perf_counter_ns()
-                comm.send(None, 0)
-                there = comm.recv(None, 0)
-                after = perf_counter_ns()
-                if nearest is None or after - before < nearest:
-                    nearest, found = after - before, ((before + after) // 2, there)
+    with _apart(comm) as channel:
+        for rank in range(1, comm.size):
+            if comm.rank == 0:
+                for _ in range(ROUNDS):
+                    channel.recv(None, rank)
+                    channel.send(perf_counter_ns(), rank)
+            elif comm.rank == rank:
+                nearest = None
+                for _ in range(ROUNDS):
+                    before = perf_counter_ns()
+                    channel.send(None, 0)
+                    there = channel.recv(None, 0)
+                    after = perf_counter_ns()
+                    if nearest is None or after - before < nearest:
+                        nearest, found = after - before, ((before + after) // 2, there)
     return found if comm.rank else (now := perf_counter_ns(), now)
+
+
+@contextmanager
+def _apart(comm: MPI.Comm) -> Iterator[MPI.Comm]:
+    """Give messages a communicator of their own, for those of the program may be under way."""
+    channel = comm.Dup()
+    yield channel
+    channel.Free()
 
 
 def write_trace(path: str | os.PathLike[str], profile: Profile, comm: MPI.Comm) -> None:
@@ -82,12 +92,13 @@ def write_trace(path: str | os.PathLike[str], profile: Profile, comm: MPI.Comm) 
     with agreed(comm):
         if comm.rank == 0:
             _probe(path)
-    if comm.rank:
-        comm.recv(None, 0)
-        comm.send(mine, 0)
     error: Exception | None = None
-    if comm.rank == 0:
-        error = _write(path, mine, comm)
+    with _apart(comm) as channel:
+        if comm.rank == 0:
+            error = _write(path, mine, channel)
+        else:
+            channel.recv(None, 0)
+            channel.send(mine, 0)
     with agreed(comm):
         if error is not None:
             raise error

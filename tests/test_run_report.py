@@ -180,9 +180,13 @@ def test_a_state_file_begins_with_the_configuration(tmp_path: Path) -> None:
     assert found["_run"] == json.loads((tmp_path / "configuration.json").read_text())
 
 
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+
+
 @pytest.mark.skipif(
-    shutil.which("chromium") is None,
-    reason="no chromium here: apt install chromium lets a browser read the page, too",
+    not BROWSER, reason="no browser here: apt install chromium lets one read a page"
 )
 @pytest.mark.parametrize("width", [1200, 500])  # a desktop's, and the least that it takes
 def test_a_browser_shows_all_figures_within_its_width(width: int, tmp_path: Path) -> None:
@@ -195,7 +199,7 @@ def test_a_browser_shows_all_figures_within_its_width(width: int, tmp_path: Path
         color: getComputedStyle(document.body).color}))</script></body>"""
     (tmp_path / "asked.html").write_text(page.replace("</body>", asked))
     done = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
          f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900",
          (tmp_path / "asked.html").as_uri()],
         capture_output=True, text=True, check=True, timeout=50,

@@ -395,6 +395,17 @@ def test_clocks_that_differ_and_drift_are_brought_together(
     require_causality(events(shared / "trace.json"), 2000.0)
 
 
+@pytest.mark.parallel([2, 3])
+def test_messages_under_way_are_left_alone(shared: Path) -> None:
+    with Tape() as tape:
+        if rank() == 1:
+            Send(0)(tape.watch(np.arange(3.0)))
+        profile = traced(shared / "trace.json")
+        profile.write_trace(shared / "trace.json")
+        if rank() == 0:
+            np.testing.assert_array_equal(Recv(1, 3)().value, np.arange(3.0))
+
+
 @pytest.mark.parallel([1, 2])
 def test_a_trace_has_a_constant_size(shared: Path) -> None:
     profile = traced(shared / "trace.json", trace=6)
