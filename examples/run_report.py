@@ -1,10 +1,10 @@
 """What every inversion leaves in its folder, whatever ends it: configuration, log and report.
 
-report.add_options(parser)                                     # --draw and --trace
-with Report(options, __doc__) as report:                       # all ranks
-    result = minimize(..., callback=report.iteration, metadata=report.metadata(seed=0))
-    ...                                                        # figures and result.npz
-    report.finish([("", result)], {"kappa.png": "κ"}, {"error": "0.1 %"})
+    add_options(parser)                            # --draw and --trace
+    with Report(options, __doc__) as report:       # on all ranks
+        result = minimize(..., callback=report.iteration, metadata=report.metadata(seed=0))
+        ...                                        # figures and result.npz, on rank 0
+        report.finish([("", result)], {"kappa.png": "κ"}, {"error": "0.1 %"})
 """
 
 from __future__ import annotations
