@@ -15,9 +15,11 @@ import numpy as np
 
 from ..variable import Array, Variable, value_of
 from ..world import agreed, communicator
-from .methods import Bounds, Method, make_bounds, make_method
+from .method import Bounds, Method
+from .methods import make_bounds, make_method
 from .progress import open_progress
 from .ranks import Ranks
+from .residuals import Residuals
 from .result import Result
 from .run import Callback, Run
 from .state import StateFile
@@ -162,8 +164,15 @@ def minimize(
             if every < 1:
                 raise ValueError(f"minimize: every is {every}, expected at least 1")
             run = Run(chosen, start, theta.shape, theta.dtype, file, every, resume, callback)
-    shape, dtype = world.bcast(None if run is None else (run.shape, run.dtype), 0)
-    ranks = Ranks(misfit, shape, dtype, world)
+    told = None
+    if run is not None:
+        memory = run.method.options["memory"] if run.method.squares else None
+        told = run.shape, run.dtype, memory
+    shape, dtype, memory = world.bcast(told, 0)
+    if memory is None:
+        ranks = Ranks(misfit, shape, dtype, world)
+    else:
+        ranks = Residuals(misfit, shape, dtype, world, memory)
     if run is None:
         with _ended_by_interrupts():
             return ranks.serve()
@@ -177,7 +186,7 @@ def _lead(run: Run, ranks: Ranks, progress: bool) -> Result:
             closing(open_progress(progress, run.method.options.get("maxiter"))) as shown,
             _saving_on_signals(run, ranks.world),
         ):
-            outcome = run.minimise(ranks.compute, shown)
+            outcome = run.minimise(ranks, shown)
             result = Result(
                 theta=run.reshaped(outcome.theta),
                 value=outcome.value,
