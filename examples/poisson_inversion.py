@@ -24,7 +24,7 @@ from adjoint import Variable, agreed
 from adjoint.comm import Allreduce, CartesianGrid, GatherField, size
 from adjoint.files import written_whole
 from adjoint.nn import MLP
-from adjoint.optimize import Result, StateError, minimize
+from adjoint.optimize import Composite, Result, StateError, minimize
 from adjoint.solvers import Poisson
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 
 FIELDS = ("bumps", "quadratic")
 BOUNDS = (0.5, 4.0)  # what is known of κ beforehand
+
+#: What each method is given, and how many iterations it makes if nothing else is said.
+METHODS: dict[str, dict[str, Any]] = {
+    "l-bfgs-b": {"maxiter": 400, "maxcor": 400},
+    "gauss-newton": {"maxiter": 100},
+}
 
 
 def exact_kappa(field: str, x: Any, y: Any) -> Any:
@@ -76,6 +82,8 @@ class Inversion:
         Observations of u.
     scale : numpy.ndarray, shape (parameters,)
         Parameters per unit of the optimiser's unknowns.
+    residual : Composite
+        From the unknowns to κ, and from κ to this patch's residuals.
     """
 
     def __init__(
@@ -107,17 +115,21 @@ class Inversion:
         self.observed = random.permutation(u.size).reshape(u.shape) < round(observed * u.size)
         self.data = u + noise * rms * random.standard_normal(u.shape)
         self.energy = float(self.total(np.sum(self.data[self.observed] ** 2)))
+        self.residual = Composite(self.kappa, self.difference)
 
     def kappa(self, unknowns: Any) -> Any:
         """Return the network's diffusivity at the nodes of the padded patch."""
         theta = self.scale * unknowns
         return self.network(theta, self.points).reshape(self.grid.padded_shape(1))
 
+    def difference(self, kappa: Any) -> Any:
+        """Return ``(u − data) / √(Σ data²)`` where u is observed, and zero elsewhere."""
+        u = self.poisson(kappa, self.source)
+        return np.where(self.observed, u - self.data, 0.0) / np.sqrt(self.energy)
+
     def misfit(self, unknowns: Variable) -> Variable:
         """Return Σ (u − data)² / Σ data² over all observed nodes."""
-        u = self.poisson(self.kappa(unknowns), self.source)
-        residual = np.where(self.observed, u - self.data, 0.0)
-        misfit: Variable = self.total(np.sum(residual**2)) / self.energy
+        misfit: Variable = self.total(np.sum(self.residual(unknowns) ** 2))
         return misfit
 
     def fields(self, unknowns: Any) -> dict[str, Any]:
@@ -229,7 +241,10 @@ def arguments() -> argparse.Namespace:
         "--size", type=int, metavar="N", help="N×N nodes in all, on any number of ranks"
     )
     parser.add_argument("--field", choices=FIELDS, default="bumps", help="exact κ (default bumps)")
-    parser.add_argument("--iterations", type=int, default=400, help="of L-BFGS (default 400)")
+    parser.add_argument("--method", choices=[*METHODS], default="l-bfgs-b",
+                        help="of the minimisation (default l-bfgs-b)")  # fmt: skip
+    parser.add_argument("--iterations", type=int, metavar="N",
+                        help="of the method (default 400 of L-BFGS, 100 of Gauss-Newton)")  # fmt: skip
     parser.add_argument(
         "--observed",
         type=float,
@@ -255,7 +270,7 @@ def arguments() -> argparse.Namespace:
         {
             "--patch": lambda nodes: nodes >= 2,
             "--size": lambda nodes: nodes is None or nodes >= 2,
-            "--iterations": lambda count: count >= 1,
+            "--iterations": lambda count: count is None or count >= 1,
             "--observed": lambda share: 0 < share <= 1,
             "--noise": lambda noise: 0 <= noise < np.inf,
             "--seed": lambda seed: seed >= 0,
@@ -284,19 +299,24 @@ def main() -> None:
             flush=True,
         )
     with one_message(StateError, OSError):
+        settings = dict(METHODS[options.method])
+        settings["maxiter"] = options.iterations or settings["maxiter"]
+        before = inversion.poisson.solve.solves
         result = minimize(
-            inversion.misfit,
+            inversion.residual if options.method == "gauss-newton" else inversion.misfit,
             inversion.network.initial(options.seed) / inversion.scale,
-            options={"maxiter": options.iterations, "maxcor": 400},
+            options.method,
+            options=settings,
             state=options.out / "state.npz",
             resume=options.resume,
             metadata={"field": options.field, "shape": shape, "observed": options.observed,
                       "noise": options.noise, "seed": options.seed, "ranks": size()},
         )  # fmt: skip
+        solves = inversion.poisson.solve.solves - before
         fields = inversion.fields(result.theta)
         with agreed(grid.comm):
             if grid.rank == 0:
-                report(options, inversion, result, fields, time.perf_counter() - started)
+                report(options, inversion, result, fields, solves, time.perf_counter() - started)
 
 
 def report(
@@ -304,6 +324,7 @@ def report(
     inversion: Inversion,
     result: Result,
     fields: dict[str, Any],
+    solves: int,
     seconds: float,
 ) -> None:
     """Write and draw the result, and say how good it is and where it lies; on rank 0."""
@@ -321,6 +342,7 @@ def report(
     draw_loss(out / "loss.png", result)
     print(f"""
 iterations     {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
+PDE solves     {solves}
 misfit         {result.history[0].loss:.3e} → {result.value:.3e}
 κ, max error   {largest:.4f}
 κ, L2 error    {100 * relative:.3f} %
