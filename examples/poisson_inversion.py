@@ -80,6 +80,8 @@ class Inversion:
     observed : numpy.ndarray of bool, shape of the patch
     data : numpy.ndarray, shape of the patch
         Observations of u.
+    deviation, energy : float
+        Standard deviation of their noise, and the sum of their squares.
     scale : numpy.ndarray, shape (parameters,)
         Parameters per unit of the optimiser's unknowns.
     residual : Composite
@@ -113,7 +115,8 @@ class Inversion:
         rms = np.sqrt(self.total(np.sum(u**2)) / np.prod(shape))
         random = np.random.default_rng([seed, self.grid.rank])
         self.observed = random.permutation(u.size).reshape(u.shape) < round(observed * u.size)
-        self.data = u + noise * rms * random.standard_normal(u.shape)
+        self.deviation = float(noise * rms)
+        self.data = u + self.deviation * random.standard_normal(u.shape)
         self.energy = float(self.total(np.sum(self.data[self.observed] ** 2)))
         self.residual = Composite(self.kappa, self.difference)
 
@@ -241,10 +244,12 @@ def arguments() -> argparse.Namespace:
         "--size", type=int, metavar="N", help="N×N nodes in all, on any number of ranks"
     )
     parser.add_argument("--field", choices=FIELDS, default="bumps", help="exact κ (default bumps)")
-    parser.add_argument("--method", choices=[*METHODS], default="l-bfgs-b",
-                        help="of the minimisation (default l-bfgs-b)")  # fmt: skip
-    parser.add_argument("--iterations", type=int, metavar="N",
-                        help="of the method (default 400 of L-BFGS, 100 of Gauss-Newton)")  # fmt: skip
+    parser.add_argument("--method", choices=[*METHODS], default="l-bfgs-b", help="default l-bfgs-b")
+    parser.add_argument(
+        "--iterations",
+        type=int,
+        help="of the method (default 400 of L-BFGS, 100 of Gauss-Newton)",
+    )
     parser.add_argument(
         "--observed",
         type=float,
