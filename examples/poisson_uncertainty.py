@@ -2,10 +2,10 @@
 
     mpiexec -n 2 python -m mpi4py examples/poisson_uncertainty.py
 
-The problem is that of poisson_inversion.py, with noise in the observations. Gauss-Newton fits them as
-closely as the noise allows. There, the Hessian of the misfit is approximated by its largest
-eigenvalues relative to a Gaussian prior of the network's parameters; what they leave of the prior
-is the posterior, drawn as the standard deviation of κ at each node.
+The problem is that of poisson_inversion.py, with noise in the observations and a Gaussian prior of
+the network's parameters. Gauss-Newton finds the most probable ones. There, the Hessian of the
+misfit is approximated by its largest eigenvalues relative to the prior; what they leave of the
+prior is the posterior, drawn as the standard deviation of κ at each node.
 """
 
 from __future__ import annotations
@@ -21,62 +21,75 @@ from poisson_inversion import FIELDS, Inversion
 from adjoint import Jacobian, Posterior, agreed
 from adjoint.comm import GatherField, size
 from adjoint.files import written_whole
-from adjoint.optimize import Iteration, Result, minimize
+from adjoint.optimize import Result, minimize
 
 
-def fit(inversion: Inversion, noise: float, iterations: int, seed: int) -> Result:
-    """Minimise the misfit until it is what the noise alone would leave.
+class Prior:
+    """What is known of κ beforehand: the network's unknowns are normal around the initial ones.
 
     Parameters
     ----------
     inversion : Inversion
-    noise : float
-        Standard deviation of the noise in the residual.
-    iterations : int
-        At most.
+    deviation : float
+        Standard deviation of κ, the root of its mean square over the nodes, as the derivative of
+        the network at the initial unknowns has it.
     seed : int
         Of the network.
+
+    Attributes
+    ----------
+    mean : numpy.ndarray
+        The initial unknowns.
+    deviation : float
+        Standard deviation of each of them.
     """
-    count = float(inversion.total(np.asarray(float(inversion.observed.sum()))))
 
-    def stop(iteration: Iteration, theta: Any) -> None:
-        if iteration.loss <= count * noise**2:
-            raise StopIteration
+    def __init__(self, inversion: Inversion, deviation: float, seed: int) -> None:
+        self.mean = inversion.network.initial(seed) / inversion.scale
+        unit = self.unit_variance(Jacobian(inversion.kappa, self.mean))
+        square = float(inversion.total(np.asarray(np.sum(unit[inversion.grid.interior(1)]))))
+        self.deviation = float(deviation / np.sqrt(square / np.prod(inversion.grid.shape)))
 
+    @staticmethod
+    def unit_variance(kappa: Jacobian) -> Any:
+        """Return the variance of κ at this rank's nodes where that of each unknown is 1."""
+        return sum(kappa.matvec(e) ** 2 for e in np.eye(kappa.shape[1]))
+
+
+def fit(inversion: Inversion, prior: Prior, noise: float, iterations: int) -> Result:
+    """Find the most probable unknowns.
+
+    Notes
+    -----
+    ``Σ r² / σ² + |θ − θ₀|² / s²`` is minimised, times ``σ²``.
+    """
     return minimize(
         inversion.residual,
-        inversion.network.initial(seed) / inversion.scale,
+        prior.mean,
         "gauss-newton",
-        options={"maxiter": iterations},
-        callback=stop,
+        options={"maxiter": iterations, "ridge": (noise / prior.deviation) ** 2},
     )
 
 
 def uncertainty(
-    inversion: Inversion, unknowns: Any, noise: float, prior: float, rank: int
+    inversion: Inversion, prior: Prior, unknowns: Any, noise: float, rank: int
 ) -> tuple[Posterior, dict[str, Any]]:
     """Return the posterior, and on rank 0 the fields ``kappa``, ``exact``, ``prior``, ``posterior``.
 
     Parameters
     ----------
     inversion : Inversion
+    prior : Prior
     unknowns : numpy.ndarray
-        Where the misfit is smallest.
+        The most probable ones.
     noise : float
         Standard deviation of the noise in the residual.
-    prior : float
-        Standard deviation of κ beforehand, the root of its mean square over the nodes. That of
-        the unknowns, the same for all of them, is chosen for it.
     rank : int
         Number of eigenvalues.
     """
     kappa, inner = Jacobian(inversion.kappa, unknowns), inversion.grid.interior(1)
-    unit: Any = sum(kappa.matvec(e) ** 2 for e in np.eye(unknowns.size))
-    nodes = np.prod(inversion.grid.shape)
-    mean = float(inversion.total(np.asarray(np.sum(unit[inner])))) / nodes
-    deviation = prior / np.sqrt(mean)
-    posterior = Posterior(Jacobian(inversion.residual, unknowns), deviation, noise, rank)
-    before = deviation**2 * unit
+    posterior = Posterior(Jacobian(inversion.residual, unknowns), prior.deviation, noise, rank)
+    before = prior.deviation**2 * prior.unit_variance(kappa)
     after = posterior.variance(kappa, before)
     gather = GatherField(inversion.grid)
     fields = {
@@ -172,15 +185,16 @@ def main() -> None:
         make_folder(options.out)
     noise = inversion.deviation / np.sqrt(inversion.energy)
     solve = inversion.poisson.solve
-    result = fit(inversion, noise, options.iterations, options.seed)
-    spent = solve.solves
+    before = solve.solves
+    prior = Prior(inversion, options.prior, options.seed)
+    result = fit(inversion, prior, noise, options.iterations)
+    between = solve.solves
     with one_message(ValueError):
-        posterior, fields = uncertainty(
-            inversion, result.theta, noise, options.prior, options.rank
-        )
+        posterior, fields = uncertainty(inversion, prior, result.theta, noise, options.rank)
+    solves = between - before, solve.solves - between
     with agreed(inversion.grid.comm):
         if inversion.grid.rank == 0:
-            report(options, posterior, fields, result, (spent, solve.solves - spent))
+            report(options, posterior, fields, result, solves)
 
 
 def report(

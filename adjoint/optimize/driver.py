@@ -166,13 +166,13 @@ def minimize(
             run = Run(chosen, start, theta.shape, theta.dtype, file, every, resume, callback)
     told = None
     if run is not None:
-        memory = run.method.options["memory"] if run.method.squares else None
-        told = run.shape, run.dtype, memory
-    shape, dtype, memory = world.bcast(told, 0)
-    if memory is None:
-        ranks = Ranks(misfit, shape, dtype, world)
-    else:
-        ranks = Residuals(misfit, shape, dtype, world, memory)
+        told = run.shape, run.dtype, run.method.options if run.method.squares else None
+    shape, dtype, settings = world.bcast(told, 0)
+    ranks = Ranks(misfit, shape, dtype, world)
+    if settings is not None:
+        begin = None if run is None else run.start
+        memory, ridge = settings["memory"], settings["ridge"]
+        ranks = Residuals(misfit, shape, dtype, world, memory, ridge, begin)
     if run is None:
         with _ended_by_interrupts():
             return ranks.serve()

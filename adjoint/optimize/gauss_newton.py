@@ -15,6 +15,8 @@ from .method import Outcome, Remembered, Report
 _RATIOS = ((0.3, 2.0), (0.7, 1.0), (np.inf, 0.5))
 _REFUSED = 4.0
 
+Steps = KrylovSteps | RowSteps
+
 #: Of Eisenstat and Walker's second choice: η = γ (|h| / |h before|)², and above which η is kept
 #: from falling at once.
 _GAMMA, _GUARD = 0.9, 0.1
@@ -35,7 +37,7 @@ class LeastSquares(Protocol):
         """Return value and gradient; zeros where the value is not the lowest so far."""
 
     def normal(self, v: Array) -> Array:
-        """Return ``JᵀJ v`` at the point of the lowest value."""
+        """Return ``JᵀJ v`` at the point of the lowest value, with the ridge's part."""
 
     def rows(self) -> tuple[Array, Array]:
         """Return the learned ``J`` there, and the residual in the coordinates of its rows."""
@@ -53,10 +55,11 @@ class GaussNewton:
     Notes
     -----
     For the misfit ``F = |r|²`` with ``h = Jᵀ r``, hence ``∇F = 2 h``, each iteration minimises
-    ``|r + J p|² + λ |p|²``, that is, ``(JᵀJ + λ I) p = −h``. The step is taken if ``F`` falls;
-    otherwise ``λ`` grows and another one is tried. After a step, ``λ`` follows the ratio of what
-    was gained to what the linear model promised (Marquardt). It begins with ``damping |h|² / F``,
-    which is ``damping`` times the curvature that the residual sees at most.
+    ``|r + J p|² + λ |p|²``, that is, ``(JᵀJ + λ I) p = −h``. With a ``ridge`` µ, ``√µ (θ − θ₀)`` is
+    appended to ``r``, with ``θ₀`` the start, and ``√µ I`` to ``J``. The step is taken if ``F``
+    falls; otherwise ``λ`` grows and another one is tried. After a step, ``λ`` follows the ratio of
+    what was gained to what the linear model promised (Marquardt). It begins with
+    ``damping |h|² / F``; ``|h|² / F`` is at most the largest eigenvalue of ``JᵀJ``.
 
     Of a plain residual the system is solved by conjugate gradients, a forward and an adjoint sweep
     each, until its residual is ``η |h|``, with ``η`` after Eisenstat and Walker. Of a
@@ -86,6 +89,8 @@ class GaussNewton:
             )
         if not options["damping"] > 0:
             raise ValueError(f"minimize: {name}: damping is {options['damping']}, expected > 0")
+        if not options["ridge"] >= 0:
+            raise ValueError(f"minimize: {name}: ridge is {options['ridge']}, expected 0 or more")
         if not 0 < options["forcing"] < 1:
             raise ValueError(f"minimize: {name}: forcing is {options['forcing']}, expected 0 to 1")
         for option in ("maxcg", "memory"):
@@ -101,7 +106,7 @@ class GaussNewton:
         report: Report,
         remembered: Remembered | None = None,
     ) -> Outcome:
-        o, squares = self.options, evaluate
+        o, squares, centre = self.options, evaluate, theta
         if remembered is None:
             t, before, forcing = 0, 0.0, float(o["forcing"])
             value, gradient = squares(theta)
@@ -127,7 +132,10 @@ class GaussNewton:
         while self._goes_on(t, gradient):
             norm = float(np.linalg.norm(gradient))
             forcing = _next_forcing(forcing, norm, before, o["forcing"])
-            steps = self._steps(squares, gradient / 2, forcing)
+            if squares.learns:
+                steps: Steps = RowSteps(squares.rows, theta - centre, o["ridge"])
+            else:
+                steps = KrylovSteps(squares.normal, gradient / 2, forcing, o["maxcg"])
             found = _descend(squares, theta, value, steps, damping)
             if found is None:
                 message = "no lower value was found"
@@ -156,17 +164,12 @@ class GaussNewton:
     def _goes_on(self, t: int, gradient: Array) -> bool:
         return bool(t < self.options["maxiter"] and np.abs(gradient).max() > self.options["gtol"])
 
-    def _steps(self, squares: LeastSquares, h: Array, forcing: float) -> KrylovSteps | RowSteps:
-        if squares.learns:
-            return RowSteps(squares.rows)
-        return KrylovSteps(squares.normal, h, forcing, self.options["maxcg"])
-
 
 def _descend(
     squares: Callable[[Array], tuple[float, Array]],
     theta: Array,
     value: float,
-    steps: KrylovSteps | RowSteps,
+    steps: Steps,
     damping: float,
 ) -> tuple[Array, float, Array, float] | None:
     """Return the next iterate, its value and gradient, and the damping after it."""

@@ -88,27 +88,39 @@ class KrylovSteps:
 
 
 class RowSteps:
-    """Solves ``(JᵀJ + λI) p = −Jᵀr`` for a ``J`` of a few rows.
+    """Minimises ``|b + J p|² + µ |d + p|² + λ |p|²`` for a ``J`` of a few rows.
 
     Parameters
     ----------
     rows : callable
-        Returns the ``J`` of today, and the residual in the coordinates of its rows.
+        Returns the ``J`` of today, and the residual ``b`` in the coordinates of its rows.
+    offset : numpy.ndarray
+        ``d``, the way from the centre of the ridge to here.
+    ridge : float
+        ``µ``, 0 for none.
 
     Notes
     -----
-    With ``J Jᵀ = U E Uᵀ`` and ``c = Uᵀ b``: ``p = −Jᵀ U (E + λI)⁻¹ c``, and ``|b + J p|²`` is the
-    sum of ``(λ c_i / (e_i + λ))²``.
+    With ``J = U S Vᵀ``, ``c = Uᵀ b`` and ``e = Vᵀ d``, the step has the coordinates
+    ``−(s c + µ e) / (s² + µ + λ)`` in ``V``, and perpendicular to it it is ``−µ / (µ + λ)`` times
+    what ``d`` is there.
     """
 
-    def __init__(self, rows: Callable[[], tuple[Array, Array]]) -> None:
+    def __init__(
+        self, rows: Callable[[], tuple[Array, Array]], offset: Array, ridge: float
+    ) -> None:
         self._rows = rows
+        self._offset = offset
+        self._ridge = ridge
 
     def step(self, damping: float) -> tuple[Array, float]:
-        """Return ``p`` and how much ``|r|²`` falls by it where the residual is linear."""
+        """Return ``p`` and how much ``|b|² + µ |d|²`` falls by it where they are linear."""
         jacobian, b = self._rows()
-        squares, basis = np.linalg.eigh(jacobian @ jacobian.T)
-        squares = np.maximum(squares, 0.0)
-        c = basis.T @ b
-        step = -(basis @ (c / (squares + damping))) @ jacobian
-        return step, float(np.sum(c**2) - np.sum((damping * c / (squares + damping)) ** 2))
+        d, ridge = self._offset, self._ridge
+        u, s, v = np.linalg.svd(jacobian, full_matrices=False)
+        e = v @ d
+        y = -(s * (u.T @ b) + ridge * e) / (s**2 + ridge + damping)
+        step = y @ v - ridge / (ridge + damping) * (d - e @ v)
+        moved = jacobian @ step
+        fall = -(2 * b + moved) @ moved - ridge * (2 * d + step) @ step
+        return step, float(fall)

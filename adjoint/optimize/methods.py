@@ -27,7 +27,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "maxiter": 1000, "gtol": 0.0,
     },
     "Gauss-Newton": {
-        "damping": 1e-3, "forcing": 0.5, "maxcg": 50, "memory": 40, "maxiter": 1000, "gtol": 0.0,
+        "damping": 1e-3, "ridge": 0.0, "forcing": 0.5, "maxcg": 50, "memory": 40,
+        "maxiter": 1000, "gtol": 0.0,
     },
 }  # fmt: skip
 

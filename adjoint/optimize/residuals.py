@@ -85,6 +85,10 @@ class Residuals(Ranks):
         As of :class:`Ranks`.
     memory : int
         Largest rank of what is learned.
+    ridge : float
+        ``µ``: ``µ |θ − θ₀|²`` is added to the sum of squares.
+    start : numpy.ndarray or None
+        ``θ₀``, on rank 0.
     """
 
     def __init__(
@@ -94,6 +98,8 @@ class Residuals(Ranks):
         dtype: np.dtype[Any],
         world: MPI.Comm,
         memory: int,
+        ridge: float = 0.0,
+        start: Array | None = None,
     ) -> None:
         super().__init__(misfit, shape, dtype, world)
         self.learns: bool = world.bcast(isinstance(misfit, Composite), 0)
@@ -101,14 +107,16 @@ class Residuals(Ranks):
             if isinstance(misfit, Composite) != self.learns:
                 raise TypeError("minimize: the residual is a Composite on some ranks only")
         self._limit = memory
+        self._ridge = ridge
+        self._start = start
         self._arrays: dict[str, Array] = {}
         self._point: Any = None
         self._secant: Secant | None = None
 
     def normal(self, v: Array) -> Array:
-        """Return ``JᵀJ v``, on rank 0."""
+        """Return ``(JᵀJ + µI) v``, on rank 0."""
         with self._together("normal"):
-            return self._normal(v)
+            return self._normal(v) + self._ridge * v
 
     def rows(self) -> tuple[Array, Array]:
         """Return the learned ``J`` and the residual in the coordinates of its rows, on rank 0."""
@@ -142,6 +150,7 @@ class Residuals(Ranks):
         lower = former is None or point.value < former.value
         if lower:
             gradient = 2 * np.asarray(point.adjoint(), np.float64).ravel()
+            gradient += 2 * self._ridge * self._offset(theta)
             self._point = point
         if self.learns:
             self._learn(former, point)
@@ -154,8 +163,16 @@ class Residuals(Ranks):
         kind: Any = _Parts if self.learns else _Whole
         point = kind(self.misfit, x, self.world)
         residual = point.residual.astype(np.float64, copy=False)
-        point.value = float(summed(self.world, np.sum(residual**2)))
+        value = float(summed(self.world, np.sum(residual**2)))
+        if self._ridge:
+            value += self._ridge * float(np.sum(self._offset(theta) ** 2))
+            value = self.world.bcast(value, 0)
+        point.value = value
         return point
+
+    def _offset(self, theta: Array) -> Array:
+        """Return ``θ − θ₀`` on rank 0, and zeros elsewhere."""
+        return np.zeros_like(theta) if self._start is None else theta - self._start
 
     def _learn(self, former: Any, point: Any) -> None:
         """Learn from the way between two points, and keep the gradient at the lower one exact."""

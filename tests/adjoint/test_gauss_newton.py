@@ -28,6 +28,22 @@ def damped(jacobian: Any, residual: Any, damping: float) -> tuple[Any, float]:
     return step, float(residual @ residual - np.sum((residual + jacobian @ step) ** 2))
 
 
+@pytest.mark.parametrize("composite", [False, True])
+def test_the_ridge_is_a_residual_of_its_own(composite: bool) -> None:
+    ridge = 0.3
+    options = {"maxiter": 300, "ridge": ridge}
+    found = quiet(made(composite)[1], options=options)
+    mapping = made(True)[1] if composite else Valley()
+
+    def stacked(x: Any) -> Any:
+        return np.concatenate([mapping(x), np.sqrt(ridge) * (x - START)])
+
+    expected = least_squares(stacked, found.theta, xtol=1e-15, gtol=1e-15, ftol=1e-15)
+    assert found.value == pytest.approx(np.sum(stacked(found.theta) ** 2), rel=1e-12)
+    assert found.value == pytest.approx(2 * expected.cost, rel=1e-8)
+    assert found.gradient_norm < 1e-3 * found.history[0].gradient_norm
+
+
 @pytest.mark.parametrize("rows", [9, 4])
 def test_steps_from_the_krylov_space_are_those_of_the_dense_system(rows: int) -> None:
     jacobian, residual = matrix(rows), matrix(rows, 1, seed=1)[:, 0]
@@ -69,12 +85,16 @@ def test_the_krylov_space_grows_until_the_system_is_solved_so_far(forcing: float
 
 def test_steps_of_a_few_rows_are_those_of_the_dense_system() -> None:
     jacobian, b = matrix(4), matrix(4, 1, seed=1)[:, 0]
-    steps = RowSteps(lambda: (jacobian, b))
-    for damping in (1e-6, 0.3, 30.0):
-        step, fall = steps.step(damping)
-        expected, expected_fall = damped(jacobian, b, damping)
-        np.testing.assert_allclose(step, expected, rtol=1e-7, atol=1e-12)
-        assert fall == pytest.approx(expected_fall, rel=1e-9)
+    offset = matrix(6, 1, seed=2)[:, 0]
+    for ridge in (0.0, 0.7):
+        steps = RowSteps(lambda: (jacobian, b), offset, ridge)
+        system = np.concatenate([jacobian, np.sqrt(ridge) * np.eye(6)])
+        residual = np.concatenate([b, np.sqrt(ridge) * offset])
+        for damping in (1e-6, 0.3, 30.0):
+            step, fall = steps.step(damping)
+            expected, expected_fall = damped(system, residual, damping)
+            np.testing.assert_allclose(step, expected, rtol=1e-7, atol=1e-9)
+            assert fall == pytest.approx(expected_fall, rel=1e-9)
 
 
 def test_the_forcing_terms_of_eisenstat_and_walker() -> None:
@@ -159,19 +179,17 @@ def test_a_run_stopped_at_any_evaluation_continues_bit_for_bit(
 ) -> None:
     valley, residual = made(composite)
     made_at: list[int] = []  # evaluations when an iterate was reported
-    whole = quiet(
-        residual, state=tmp_path / "whole.npz", every=every,
-        callback=lambda iteration, theta: made_at.append(valley.calls),
-    )  # fmt: skip
-    assert whole.iterations == 15
+    limit: Any = {"options": {"maxiter": 6, "ridge": 1e-3}, "every": every}
+    whole = quiet(residual, callback=lambda iteration, theta: made_at.append(valley.calls), **limit)
+    assert whole.iterations == 6
     # What was learned is kept with every write; all else with every iterate.
     kept = made_at[::every] if composite else made_at
     for k in range(whole.evaluations):
         state = tmp_path / f"{k}.npz"
         with pytest.raises(ArithmeticError, match="stop"):
-            quiet(made(composite, k)[1], state=state, every=every)
+            quiet(made(composite, k)[1], state=state, **limit)
         valley, residual = made(composite)
-        found = quiet(residual, state=state, every=every, resume=True)
+        found = quiet(residual, state=state, resume=True, **limit)
         assert facts(found) == facts(whole)
         before = max((calls for calls in kept if calls <= k), default=0)
         again = before > 0  # the point to go on from is evaluated once more
@@ -226,6 +244,7 @@ def test_a_state_of_another_layout(change: Any, tmp_path: Path) -> None:
     [
         ({"nonsense": 1}, "Gauss-Newton has no option nonsense; it has damping,"),
         ({"damping": 0.0}, "damping is 0.0, expected > 0"),
+        ({"ridge": -1.0}, "ridge is -1.0, expected 0 or more"),
         ({"forcing": 1.0}, "forcing is 1.0, expected 0 to 1"),
         ({"maxcg": 0}, "maxcg is 0, expected at least 1"),
         ({"memory": 0}, "memory is 0, expected at least 1"),

@@ -146,10 +146,11 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.mark.parallel(RANKS)
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
 @pytest.mark.parametrize("learned", [False, True])
-def test_all_ranks_get_the_serial_result(learned: bool) -> None:
-    problem = Problem()
-    found = quiet(problem.residual(learned))
+def test_all_ranks_get_the_serial_result(learned: bool, ridge: float) -> None:
+    problem, options = Problem(), {"maxiter": 8, "ridge": ridge}
+    found = quiet(problem.residual(learned), options=options)
     assert all(facts(r) == facts(found) for r in WORLD.allgather(found))
     assert problem.calls == found.evaluations
 
@@ -157,7 +158,7 @@ def test_all_ranks_get_the_serial_result(learned: bool) -> None:
     inner = lambda theta: np.tanh(problem.weights @ theta)  # noqa: E731
     outer = lambda field: problem.mixing @ (field + 0.3 * field**2) - problem.data  # noqa: E731
     alone: Any = Composite(inner, outer) if learned else lambda theta: outer(inner(theta))
-    expected = quiet(alone, comm=MPI.COMM_SELF)
+    expected = quiet(alone, comm=MPI.COMM_SELF, options=options)
     assert expected.iterations == found.iterations > 4
     np.testing.assert_allclose(found.theta, expected.theta, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(
@@ -166,8 +167,11 @@ def test_all_ranks_get_the_serial_result(learned: bool) -> None:
 
     step, h = 1e-6, []
     for e in np.eye(5):  # the gradient that is reported, by differences
-        ends = [problem.serial(found.theta + s * step * e) - problem.data for s in (1, -1)]
-        h.append((ends[0] @ ends[0] - ends[1] @ ends[1]) / (2 * step))
+        values = []
+        for theta in (found.theta + step * e, found.theta - step * e):
+            misfit = np.sum((problem.serial(theta) - problem.data) ** 2)
+            values.append(misfit + ridge * np.sum((theta - START) ** 2))
+        h.append((values[0] - values[1]) / (2 * step))
     assert found.gradient_norm == pytest.approx(np.linalg.norm(h), rel=1e-3, abs=1e-7)
 
 
