@@ -61,12 +61,14 @@ def minimize(
         Takes theta, a Variable of theta0's shape and dtype with the same value on all ranks, and
         returns a scalar Variable on every rank, whose value on rank 0 counts (so ``Reduce`` to 0
         and ``Allreduce`` both do). Theta needs no ``Bcast``, and bears one. It must be a function
-        of theta alone, if runs are to be continued.
+        of theta alone, if runs are to be continued. For Gauss-Newton it returns this rank's part
+        of a residual instead, of any shape, and the misfit is the sum of its squares over all
+        ranks; it may be a :class:`Composite`.
     theta0 : array_like of float32 or float64
         The start. The methods compute in float64.
     method : str
         ``"L-BFGS-B"``, ``"CG"``, ``"BFGS"``, ``"Newton-CG"``, ``"TNC"``, ``"SLSQP"`` and
-        ``"trust-constr"`` are SciPy's; ``"Adam"`` is ours.
+        ``"trust-constr"`` are SciPy's; ``"Adam"`` and ``"Gauss-Newton"`` are ours.
     comm : mpi4py.MPI.Comm, optional
         The ranks that take part; ``COMM_WORLD`` by default.
     bounds : scipy.optimize.Bounds or sequence of (lower, upper), optional
@@ -76,7 +78,11 @@ def minimize(
         50, ``ftol`` 0, ``gtol`` 0, ``maxiter`` 1000, ``maxfun`` 100000) and for CG and BFGS
         (``gtol`` 0): it runs until ``maxiter``, or until no lower value can be found. Adam has
         ``learning_rate`` 1e-3, ``beta1`` 0.9, ``beta2`` 0.999, ``epsilon`` 1e-8, ``maxiter`` 1000
-        and ``gtol`` 0.
+        and ``gtol`` 0. Gauss-Newton has ``damping`` 1e-3 (at the start, relative to the curvature
+        along the gradient), ``ridge`` 0 (the weight of ``|θ − theta0|²`` in the misfit),
+        ``forcing`` 0.5 and ``maxcg`` 50 (the largest tolerance and the most iterations of conjugate
+        gradients), ``memory`` 40 (the rank of what is learned of a Composite), ``maxiter`` 1000 and
+        ``gtol`` 0.
     callback : callable, optional
         Called on rank 0 after each iteration and at the start with an :class:`Iteration` and a copy
         of theta, unless an earlier run did so. ``StopIteration`` ends the run; another exception is

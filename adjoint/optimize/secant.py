@@ -25,7 +25,8 @@ class Secant:
     residuals, nodes : int
         Entries of this rank's parts of the residual and of the field.
     limit : int
-        Largest rank of ``B``. Of more, those with the largest singular values are kept.
+        Largest rank of ``B`` after an adjoint was learned. Room for it is made before, where only
+        the largest singular values are kept, so that what was learned last holds exactly.
 
     Attributes
     ----------
@@ -75,16 +76,15 @@ class Secant:
         difference = y - summed(self._comm, self.right @ v) @ self.left
         c = self._coordinates(difference)  # which may add a row
         self.right += np.outer(c, v / square)
-        self._truncate()
 
     def learn_adjoint(self, w: Array, a: Array) -> None:
         """Make ``Bᵀ w = a``; collective."""
         length = np.sqrt(float(summed(self._comm, w @ w)))
         if length == 0.0:
             return
+        self._truncate(self._limit - 1)
         c = self._coordinates(w / length)
         self.right += np.outer(c, a / length - c @ self.right)
-        self._truncate()
 
     def project(self, residual: Array) -> Array:
         """Return ``Q r``, the same on all ranks; collective."""
@@ -104,13 +104,14 @@ class Secant:
         self.right = np.concatenate([self.right, np.zeros((1, self.right.shape[1]))])
         return np.append(c, length)
 
-    def _truncate(self) -> None:
-        if len(self.right) <= self._limit:
+    def _truncate(self, limit: int) -> None:
+        """Keep the part of so many singular values."""
+        if len(self.right) <= limit:
             return
         gram = summed(self._comm, self.right @ self.right.T)
         basis = None
         if self._comm.rank == 0:
-            basis = np.linalg.eigh(gram)[1][:, : -self._limit - 1 : -1].T
+            basis = np.linalg.eigh(gram)[1][:, ::-1][:, :limit].T
         basis = self._comm.bcast(basis, 0)
         self.left = basis @ self.left
         self.right = basis @ self.right
