@@ -116,7 +116,7 @@ class Residuals(Ranks):
     def normal(self, v: Array) -> Array:
         """Return ``(JᵀJ + µI) v``, on rank 0."""
         with self._together("normal"):
-            return self._normal(v) + self._ridge * v
+            return np.asarray(self._normal(v) + self._ridge * v)
 
     def rows(self) -> tuple[Array, Array]:
         """Return the learned ``J`` and the residual in the coordinates of its rows, on rank 0."""
