@@ -19,7 +19,7 @@ from command_line import make_folder, one_message, parsed, require_writable
 from poisson_inversion import FIELDS, Inversion
 
 from adjoint import Jacobian, Posterior, agreed
-from adjoint.comm import GatherField, size
+from adjoint.comm import GatherField
 from adjoint.files import written_whole
 from adjoint.optimize import Iteration, Result, minimize
 
@@ -116,7 +116,7 @@ def draw(path: Path, fields: dict[str, Any], eigenvalues: Any, title: str) -> No
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 2, figsize=(8.4, 7), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
     error = np.abs(fields["kappa"] - fields["exact"])
     most = float(max(np.quantile(error, 0.995), np.quantile(fields["posterior"], 0.995)))
     panels = [
@@ -133,9 +133,9 @@ def draw(path: Path, fields: dict[str, Any], eigenvalues: Any, title: str) -> No
     axis = axes[1, 1]
     axis.semilogy(np.arange(1, len(eigenvalues) + 1), eigenvalues, ".-")
     axis.axhline(1, color="k", linewidth=0.8, linestyle="--")
-    axis.annotate("above: data know more than the prior", (len(eigenvalues), 1), (0, 4),
-                  textcoords="offset points", ha="right")  # fmt: skip
-    axis.set(title="eigenvalues of the Hessian, relative to the prior", xlabel="number")
+    axis.annotate("dashed: data and prior say as much", (1, 1), (0, -6),
+                  textcoords="offset points", va="top")  # fmt: skip
+    axis.set(title="eigenvalues of the Hessian relative to the prior", xlabel="number")
     axis.grid(alpha=0.3)
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
@@ -221,7 +221,7 @@ def report(
     with written_whole(options.out / "uncertainty.npz") as file:
         np.savez(file, **fields, eigenvalues=values, theta=result.theta)
     n, noise = options.size, 100 * options.noise
-    title = f"{options.field}, {n}×{n} nodes on {size()} ranks, {noise:g} % noise"
+    title = f"{options.field}, {n}×{n} nodes, {noise:g} % noise"
     draw(options.out / "uncertainty.png", fields, values, title)
     rms = np.sqrt(np.mean(error**2))
     inside = [f"{100 * np.mean(error <= k * fields['posterior']):.0f} %" for k in (1, 2)]
