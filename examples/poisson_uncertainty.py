@@ -133,8 +133,7 @@ def draw(path: Path, fields: dict[str, Any], eigenvalues: Any, title: str) -> No
     axis = axes[1, 1]
     axis.semilogy(np.arange(1, len(eigenvalues) + 1), eigenvalues, ".-")
     axis.axhline(1, color="k", linewidth=0.8, linestyle="--")
-    axis.annotate("dashed: data and prior say as much", (1, 1), (0, -6),
-                  textcoords="offset points", va="top")  # fmt: skip
+    axis.annotate("dashed: data and prior\nsay as much", (0.04, 0.05), xycoords="axes fraction")
     axis.set(title="eigenvalues of the Hessian relative to the prior", xlabel="number")
     axis.grid(alpha=0.3)
     figure.suptitle(title)
