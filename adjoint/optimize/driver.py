@@ -15,6 +15,7 @@ import numpy as np
 
 from ..variable import Array, Variable, value_of
 from ..world import agreed, communicator
+from .composite import Composite
 from .method import Bounds, Method
 from .methods import make_bounds, make_method
 from .progress import open_progress
@@ -164,6 +165,8 @@ def minimize(
             file = None
             if state is not None:
                 configuration = _configuration(chosen, limits, theta, metadata)
+                if chosen.squares:
+                    configuration["composite"] = isinstance(misfit, Composite)
                 file = StateFile(state, configuration, start)
             elif resume:
                 raise ValueError("minimize: resume=True without a state file")

@@ -150,16 +150,11 @@ class GaussNewton:
 
     def recall(self, arrays: Remembered, size: int) -> Array | None:
         shapes = {"theta": (size,), "gradient": (size,), "numbers": (5,)}
-        if any(name not in arrays or arrays[name].shape != s for name, s in shapes.items()):
-            return None
-        for name in ("left", "right"):
-            if name in arrays:
-                counts = arrays.get(f"{name}_counts")
-                if counts is None or arrays[name].ndim != 2 or counts.ndim != 1:
-                    return None
-                if arrays[name].shape[1] != counts.sum():
-                    return None
-        return arrays["theta"]
+        for name in {"left", "right"} & {*arrays}:
+            counts = arrays.get(f"{name}_counts", np.zeros(0))
+            shapes[name] = (len(arrays[name]), int(counts.sum()))
+        fits = all(name in arrays and arrays[name].shape == s for name, s in shapes.items())
+        return arrays["theta"] if fits else None
 
     def _goes_on(self, t: int, gradient: Array) -> bool:
         return bool(t < self.options["maxiter"] and np.abs(gradient).max() > self.options["gtol"])
@@ -172,7 +167,10 @@ def _descend(
     steps: Steps,
     damping: float,
 ) -> tuple[Array, float, Array, float] | None:
-    """Return the next iterate, its value and gradient, and the damping after it."""
+    """Return the next iterate, its value and gradient, and the damping after it.
+
+    ``None`` where rounding leaves no step that is expected to bring anything.
+    """
     while True:
         step, promised = steps.step(damping)
         trial = theta + step

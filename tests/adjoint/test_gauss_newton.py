@@ -239,6 +239,14 @@ def test_a_state_of_another_layout(change: Any, tmp_path: Path) -> None:
         quiet(made(True)[1], state=state, resume=True)
 
 
+@pytest.mark.parametrize("composite", [False, True])
+def test_a_state_of_another_kind_of_residual(composite: bool, tmp_path: Path) -> None:
+    state = tmp_path / "run.npz"
+    quiet(made(composite)[1], state=state)
+    with pytest.raises(StateError, match=f"has composite {composite}, expected {not composite}"):
+        quiet(made(not composite)[1], state=state, resume=True)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
