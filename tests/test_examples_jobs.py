@@ -99,6 +99,30 @@ def test_a_source_inversion_leaves_its_files_and_continues(tmp_path: Path) -> No
         assert result["misfits"][1] < result["misfits"][0]
 
 
+def test_the_uncertainty_leaves_its_figure_and_gauss_newton_continues(tmp_path: Path) -> None:
+    common = ("--size", 8, "--noise", 0.01)
+    found = run(
+        "examples/poisson_uncertainty.py", *common, "--iterations", 4, "--rank", 5,
+        "--out", tmp_path, ranks=1,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    figure = tmp_path / "uncertainty.png"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert f"figure         {figure}" in found.stdout
+    with np.load(tmp_path / "uncertainty.npz") as archive:
+        deviation = f"{np.sqrt(np.mean(archive['posterior'] ** 2)):.4f} afterwards"
+        assert archive["eigenvalues"].shape == (5,)
+    assert deviation in found.stdout
+
+    for iterations, options in ((3, ()), (5, ("--resume",))):
+        found = invert(*common, "--method", "gauss-newton", "--iterations", iterations, *options,
+                       "--out", tmp_path / "parts", ranks=1)  # fmt: skip
+        assert found.returncode == 0, found.stderr
+    assert "3 iterations done" in found.stdout
+    assert "iteration     5" in found.stdout
+    assert "PDE solves" in found.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
