@@ -139,7 +139,7 @@ def outcome(threads: int, pairs: bool, **settings: Any) -> list[Any]:
     everywhere = {"sources": points[[3, -3], None], "receivers": points}
     wave, inputs = wave_of(shape=TALL, **{**settings, **everywhere})
     share(wave, threads)
-    wave.propagator._pairs = pairs
+    wave.propagator._stepper.pairs = pairs
     return values_of(wave, inputs)
 
 
@@ -151,7 +151,7 @@ def same(found: list[Any], expected: list[Any]) -> None:
 
 def share(wave: AcousticWave, threads: int) -> None:
     loop = wave.propagator
-    loop._work = loop.padding.lines(threads + 1, acoustic_kernels.ROWS)
+    loop._stepper.work = loop.padding.lines(threads + 1, acoustic_kernels.ROWS)
 
 
 def values_of(wave: AcousticWave, inputs: Any) -> list[Any]:
@@ -189,9 +189,9 @@ def test_steps_are_taken_one_by_one_where_shares_are_short(monkeypatch: Any) -> 
     expected = values_of(*wave_of())
     monkeypatch.setattr(numba, "get_num_threads", lambda: 3)
     wave, inputs = wave_of()
-    assert not wave.propagator._pairs
+    assert not wave.propagator._stepper.pairs
     same(values_of(wave, inputs), expected)
-    assert wave_of(shape=TALL)[0].propagator._pairs
+    assert wave_of(shape=TALL)[0].propagator._stepper.pairs
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -225,7 +225,7 @@ def test_the_layers_by_default(order: int, limit: float) -> None:
     usual, _ = wave_of(pml_velocity=None, pml_frequency=None, order=order)
     frequency = speed / (20 * max(SPACING))
     given, _ = wave_of(pml_velocity=speed, pml_frequency=frequency, order=order)
-    for mine, other in zip(usual.propagator._half, given.propagator._half):
+    for mine, other in zip(usual.propagator._medium.half, given.propagator._medium.half):
         np.testing.assert_allclose(mine.a, other.a, rtol=1e-13)
         np.testing.assert_allclose(mine.b, other.b, rtol=1e-13)
 
