@@ -229,30 +229,6 @@ def _absorb_along(
 
 
 @njit(**_STEP)
-def _mirror(u: Any, level: int, shape: Any, surfaces: Any) -> None:
-    """Make ``u`` zero on free surfaces, and continue it oddly beyond them."""
-    planes, lines, columns = shape
-    field = u[level : level + planes * lines].reshape(planes, lines, u.shape[1])
-    for end in range(2):
-        out = 2 * end - 1
-        if surfaces[end]:
-            m = planes - 1 - GHOST if end else GHOST
-            field[m] = 0
-            for k in range(1, GHOST + 1):
-                field[m + out * k] = -field[m - out * k]
-        if surfaces[2 + end]:
-            m = lines - 1 - GHOST if end else GHOST
-            field[:, m] = 0
-            for k in range(1, GHOST + 1):
-                field[:, m + out * k] = -field[:, m - out * k]
-        if surfaces[4 + end]:
-            m = columns - 1 - GHOST if end else GHOST
-            field[:, :, m] = 0
-            for k in range(1, GHOST + 1):
-                field[:, :, m + out * k] = -field[:, :, m - out * k]
-
-
-@njit(**_STEP)
 def _record(u: Any, level: int, nodes: Any, weights: Any, traces: Any, n: int) -> None:
     """``traces[:, n] = `` the values of ``u`` at points."""
     flat = u.reshape(-1)
@@ -295,13 +271,14 @@ def _keep(kept: Any, level: int, u: Any, now: int, i: int, j: int, planes: int, 
 def _advance_block(
     begin: int, end: int, odd: int, n: int, level: int, keep: bool, u: Any, psi0: Any, psi1: Any,
     psi2: Any, phi0: Any, phi1: Any, phi2: Any, kept: Any, kept0: Any, kept1: Any, kept2: Any,
-    c2: Any, half: Any, node: Any, weights: Any, sources: Any, work: Any, base: int, shape: Any,
+    c2: Any, half0: Any, half1: Any, half2: Any, node0: Any, node1: Any, node2: Any, weights: Any,
+    sources: Any, work: Any, base: int, shape: Any,
 ) -> None:  # fmt: skip
     """Take the lines ``begin`` … ``end − 1`` of all planes a step further."""
     planes, lines, width = shape[0], shape[1], shape[2] - 2 * GHOST
     w01, w02, v01, v02, w11, w12, v11, v12, w21, w22, v21, v22 = weights
     now, new = (1 - odd) * planes * lines, odd * planes * lines
-    n0, n1, block = len(half[0].lines), len(half[1].lines), end - begin
+    n0, n1, block = len(half0.lines), len(half1.lines), end - begin
     ring1, r = (base + 2 * RING * block, 1), unsigned(base + 2 * RING * (block + 1))
     for k in range(GHOST - 2, planes - GHOST + 1):
         i = k - 1
@@ -312,24 +289,24 @@ def _advance_block(
             memory0 = (odd * n0 * lines + j, (1 - odd) * n0 * lines + j,
                        level * n0 * lines + j if keep else -1, lines)  # fmt: skip
             _flux_across(work, _ring(ring0, k), psi0, memory0, kept0, u, now, k * lines + j, lines,
-                         c2, k, half[0], width, w01, w02)  # fmt: skip
+                         c2, k, half0, width, w01, w02)  # fmt: skip
             if i < GHOST:
                 continue
             row = i * lines + j
             for m in range(j - 2 if j == begin else j + 1, j + 2):
                 _flux_across(work, _ring(ring1, m), psi1, memory1, kept1, u, now, i * lines + m, 1,
-                             c2, m, half[1], width, w11, w12)  # fmt: skip
+                             c2, m, half1, width, w11, w12)  # fmt: skip
             _flux_along(work, r, u, now, row, c2, width, w21, w22)
-            if len(half[2].lines):
+            if len(half2.lines):
                 at = level * planes * lines + row if keep else -1
-                _absorb_fluxes(work, r, psi2, kept2, at, u, now, row, c2, half[2], w21, w22)
+                _absorb_fluxes(work, r, psi2, kept2, at, u, now, row, c2, half2, w21, w22)
             y = unsigned(new + row)
             _leap(u, unsigned(now + row), y, work, ring0, i, ring1, j, r, width, weights)
-            _absorb_across(u, y, phi0, (j, lines), work, ring0, i, node[0], width, v01, v02)
-            _absorb_across(u, y, phi1, (i * len(node[1].lines), 1), work, ring1, j, node[1], width,
+            _absorb_across(u, y, phi0, (j, lines), work, ring0, i, node0, width, v01, v02)
+            _absorb_across(u, y, phi1, (i * len(node1.lines), 1), work, ring1, j, node1, width,
                            v11, v12)  # fmt: skip
-            if len(node[2].lines):
-                _absorb_along(u, y, phi2, row, work, r, node[2], width, v21, v22)
+            if len(node2.lines):
+                _absorb_along(u, y, phi2, row, work, r, node2, width, v21, v22)
             _act(u, new, row, sources, n)
             if keep:
                 _keep(kept, level, u, now, i, j, planes, lines)
@@ -344,35 +321,31 @@ def _share(t: int, threads: int, lines: int) -> tuple[int, int]:
 
 @njit(parallel=True, **_ENTRY)
 def advance(
-    first: int, last: int, offset: int, u: Any, psi0: Any, psi1: Any, psi2: Any,
-    phi0: Any, phi1: Any, phi2: Any, kept: Any, kept0: Any, kept1: Any, kept2: Any, kept_from: int,
-    c2: Any, half: Any, node: Any, weights: Any, surfaces: Any, receivers: Any, sources: Any,
+    n: int, odd: int, u: Any, psi0: Any, psi1: Any, psi2: Any, phi0: Any, phi1: Any, phi2: Any,
+    kept: Any, kept0: Any, kept1: Any, kept2: Any, level: int, c2: Any, half0: Any, half1: Any,
+    half2: Any, node0: Any, node1: Any, node2: Any, weights: Any, receivers: Any, sources: Any,
     work: Any, shape: Any, threads: int, block: int,
 ) -> None:  # fmt: skip
-    """Take the steps ``first`` … ``last − 1``.
+    """Take step ``n``.
 
-    ``u``, ``psi0`` and ``psi1`` have two levels that are used in turns, from ``offset`` on. Unless
-    ``kept`` has no rows, level ``k`` of ``kept`` becomes the field that a step begins with and
-    those of ``kept0`` to ``kept2`` what layers remember behind it, with step ``first`` at
-    ``k = kept_from``. ``half``, ``node`` are the strips of each axis, ``weights`` the coefficients
-    of fluxes and of their divergence, ``surfaces`` tells which ends of each axis are free, ``shape``
-    is that of the padded patch, and ``block`` how many lines are taken at a time.
+    ``u``, ``psi0`` and ``psi1`` have two levels that are used in turns: the field before is level
+    ``odd`` of ``u``, and what layers remember that of ``psi``. Unless ``kept`` has no rows, its
+    ``level`` becomes the field that the step begins with and that of ``kept0`` to ``kept2`` what
+    layers remember behind it. ``half0`` to ``node2`` are the strips of each axis, ``weights`` the
+    coefficients of fluxes and of their divergence, ``shape`` is that of the padded patch, and
+    ``block`` how many lines are taken at a time.
     """
     nodes, r_weights, traces = receivers
-    keep, rows, room = len(kept) > 0, shape[0] * shape[1], len(work) // threads
-    for n in range(first, last):
-        odd, level = (n - first + offset) % 2, n - first + kept_from
-        _mirror(u, (1 - odd) * rows, shape, surfaces)
-        _record(u, (1 - odd) * rows, nodes, r_weights, traces, n)
-        for t in prange(threads):
-            begin, stop = _share(t, threads, shape[1])
-            while begin < stop:
-                end = min(begin + block, stop)
-                _advance_block(begin, end, odd, n, level, keep, u, psi0, psi1, psi2, phi0, phi1,
-                               phi2, kept, kept0, kept1, kept2, c2, half, node, weights, sources,
-                               work, t * room, shape)  # fmt: skip
-                begin = end
-        _mirror(u, odd * rows, shape, surfaces)
+    room = len(work) // threads
+    _record(u, (1 - odd) * shape[0] * shape[1], nodes, r_weights, traces, n)
+    for t in prange(threads):
+        begin, stop = _share(t, threads, shape[1])
+        while begin < stop:
+            end = min(begin + block, stop)
+            _advance_block(begin, end, odd, n, level, len(kept) > 0, u, psi0, psi1, psi2, phi0,
+                           phi1, phi2, kept, kept0, kept1, kept2, c2, half0, half1, half2, node0,
+                           node1, node2, weights, sources, work, t * room, shape)  # fmt: skip
+            begin = end
 
 
 # In reverse
@@ -497,15 +470,16 @@ def _absorb_adjoint_fluxes(
 def _reverse_block(
     begin: int, end: int, odd: int, n: int, level: int, lam: Any, mu0: Any, mu1: Any, mu2: Any,
     phi0: Any, phi1: Any, phi2: Any, kept: Any, kept0: Any, kept1: Any, kept2: Any, c2: Any,
-    half: Any, node: Any, weights: Any, receivers: Any, work: Any, base: int, shape: Any,
+    half0: Any, half1: Any, half2: Any, node0: Any, node1: Any, node2: Any, weights: Any,
+    receivers: Any, work: Any, base: int, shape: Any,
     total0: Any, total1: Any, total2: Any,
 ) -> None:  # fmt: skip
     """Take the lines ``begin`` … ``end − 1`` of all planes a step back."""
     planes, lines, width = shape[0], shape[1], shape[2] - 2 * GHOST
     w01, w02, v01, v02, w11, w12, v11, v12, w21, w22, v21, v22 = weights
     now, new, field = (1 - odd) * planes * lines, odd * planes * lines, level * planes * lines
-    n0, n1, m0, m1 = (len(half[0].lines), len(half[1].lines), len(node[0].lines),
-                      len(node[1].lines))  # fmt: skip
+    n0, n1, m0, m1 = (len(half0.lines), len(half1.lines), len(node0.lines),
+                      len(node1.lines))  # fmt: skip
     block, even = end - begin, 1 - odd
     ring1, z1 = (base + 2 * RING * block, 1), (base + 2 * RING * block + RING, 1)
     r, line = unsigned(base + 2 * RING * (block + 1)), unsigned(base + 2 * RING * (block + 1) + 1)
@@ -519,8 +493,8 @@ def _reverse_block(
             of_phi0 = (odd * m0 * lines + j, even * m0 * lines + j, lines)
             _adjoint_flux_across(work, ring0, z0, mu0, of_mu0, phi0, of_phi0, kept0,
                                  level * n0 * lines + j, lam, now, kept, field, k * lines + j,
-                                 lines, c2, total0, k * lines + j, k, k == GHOST - 2, half[0],
-                                 node[0], width, w01, w02)  # fmt: skip
+                                 lines, c2, total0, k * lines + j, k, k == GHOST - 2, half0,
+                                 node0, width, w01, w02)  # fmt: skip
             if i < GHOST:
                 continue
             row = i * lines + j
@@ -529,19 +503,19 @@ def _reverse_block(
                 at = i * lines + m if m > begin or begin == GHOST else 0
                 _adjoint_flux_across(work, ring1, z1, mu1, of_mu1, phi1, of_phi1, kept1,
                                      (level * planes + i) * n1, lam, now, kept, field,
-                                     i * lines + m, 1, c2, total1, at, m, m == begin - 2, half[1],
-                                     node[1], width, w11, w12)  # fmt: skip
-            _adjoint_along(work, r, lam, now, kept, field, c2, total2, row, half[2], width,
+                                     i * lines + m, 1, c2, total1, at, m, m == begin - 2, half1,
+                                     node1, width, w11, w12)  # fmt: skip
+            _adjoint_along(work, r, lam, now, kept, field, c2, total2, row, half2, width,
                            w21, w22)  # fmt: skip
             at_half, at_node = 0, 0
             for side in range(2):
-                if half[2].runs[side, 1]:
-                    _absorb_adjoint_nodes(work, line, phi2, at_node, lam, now, row, half[2],
-                                          node[2], side)  # fmt: skip
+                if half2.runs[side, 1]:
+                    _absorb_adjoint_nodes(work, line, phi2, at_node, lam, now, row, half2,
+                                          node2, side)  # fmt: skip
                     _absorb_adjoint_fluxes(work, r, line, mu2, at_half, kept, field, kept2, field,
-                                           c2, total2, row, half[2], side, w21, w22)  # fmt: skip
-                at_half += half[2].runs[side, 1]
-                at_node += node[2].runs[side, 1]
+                                           c2, total2, row, half2, side, w21, w22)  # fmt: skip
+                at_half += half2.runs[side, 1]
+                at_node += node2.runs[side, 1]
             _leap(lam, unsigned(now + row), unsigned(new + row), work, ring0, i, ring1, j, r, width,
                   weights)  # fmt: skip
             _act(lam, new, row, receivers, n)
@@ -549,30 +523,26 @@ def _reverse_block(
 
 @njit(parallel=True, **_ENTRY)
 def reverse(
-    first: int, last: int, offset: int, lam: Any, mu0: Any, mu1: Any, mu2: Any,
-    phi0: Any, phi1: Any, phi2: Any, kept: Any, kept0: Any, kept1: Any, kept2: Any, kept_from: int,
-    c2: Any, half: Any, node: Any, weights: Any, surfaces: Any, receivers: Any, sources: Any,
+    n: int, odd: int, lam: Any, mu0: Any, mu1: Any, mu2: Any, phi0: Any, phi1: Any, phi2: Any,
+    kept: Any, kept0: Any, kept1: Any, kept2: Any, level: int, c2: Any, half0: Any, half1: Any,
+    half2: Any, node0: Any, node1: Any, node2: Any, weights: Any, receivers: Any, sources: Any,
     work: Any, shape: Any, threads: int, block: int, total0: Any, total1: Any, total2: Any,
 ) -> None:  # fmt: skip
-    """Take the steps ``last − 1`` … ``first`` back.
+    """Take step ``n`` back.
 
     All but ``mu2`` and ``phi2`` have two levels that are used in turns. ``kept`` is what ``advance``
-    has kept, with step ``first`` at ``kept_from``; here ``sources`` are recorded, and ``receivers``
-    act. ``total0`` to ``total2`` are the sums of ``∂λ ∂u`` at the half points of each axis.
+    has kept, at ``level``; here ``sources`` are recorded, and ``receivers`` act. ``total0`` to
+    ``total2`` are the sums of ``∂λ ∂u`` at the half points of each axis.
     """
     nodes, s_weights, wavelets = sources
-    rows, room = shape[0] * shape[1], len(work) // threads
-    for back in range(last - first):
-        n = last - 1 - back
-        odd, level = (back + offset) % 2, n - first + kept_from
-        _mirror(lam, (1 - odd) * rows, shape, surfaces)
-        _record(lam, (1 - odd) * rows, nodes, s_weights, wavelets, n)
-        for t in prange(threads):
-            begin, stop = _share(t, threads, shape[1])
-            while begin < stop:
-                end = min(begin + block, stop)
-                _reverse_block(begin, end, odd, n, level, lam, mu0, mu1, mu2, phi0, phi1, phi2,
-                               kept, kept0, kept1, kept2, c2, half, node, weights, receivers,
-                               work, t * room, shape, total0, total1, total2)  # fmt: skip
-                begin = end
-        _mirror(lam, odd * rows, shape, surfaces)
+    room = len(work) // threads
+    _record(lam, (1 - odd) * shape[0] * shape[1], nodes, s_weights, wavelets, n)
+    for t in prange(threads):
+        begin, stop = _share(t, threads, shape[1])
+        while begin < stop:
+            end = min(begin + block, stop)
+            _reverse_block(begin, end, odd, n, level, lam, mu0, mu1, mu2, phi0, phi1, phi2, kept,
+                           kept0, kept1, kept2, c2, half0, half1, half2, node0, node1, node2,
+                           weights, receivers, work, t * room, shape, total0, total1,
+                           total2)  # fmt: skip
+            begin = end

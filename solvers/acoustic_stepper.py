@@ -181,15 +181,24 @@ class Stepper3D(Stepper):
         kernel = self._kernels.reverse if back else self._kernels.advance
         u, psi, phi = fields
         arrays = [_rows(array) for array in (u, *psi, *phi, *kept)]
-        rest = (_rows(medium.c2), *medium[1:], receivers, sources, self.work, self.padding.shape,
-                self.threads, self.block, *(_rows(total) for total in totals))  # fmt: skip
-        if self.grid.size == 1:
-            kernel(first, last, phase, *arrays, 0, *rest)
-            return
+        rest = (_rows(medium.c2), *medium.half, *medium.node, medium.weights, receivers, sources,
+                self.work, self.padding.shape, self.threads, self.block,
+                *(_rows(total) for total in totals))  # fmt: skip
         for done in range(last - first):
             n = last - 1 - done if back else first + done
-            self.exchange(u[(phase + done + 1) % 2])
-            kernel(n, n + 1, phase + done, *arrays, n - first, *rest)
+            odd = (phase + done) % 2
+            self.exchange(u[1 - odd])
+            self._mirror(u[1 - odd], medium.surfaces)
+            kernel(n, odd, *arrays, n - first, *rest)
+            self._mirror(u[odd], medium.surfaces)
+
+    def _mirror(self, field: Array, surfaces: Sequence[bool]) -> None:
+        """Make a field zero on free surfaces, and continue it oddly beyond them."""
+        for side in np.flatnonzero(surfaces):
+            lines = np.moveaxis(self.padding.cut(field), side // 2, 0)
+            lines = lines[::-1] if side % 2 else lines
+            lines[self.ghost] = 0
+            lines[: self.ghost] = -lines[2 * self.ghost : self.ghost : -1]
 
 
 def _rows(array: Array) -> Array:
