@@ -25,7 +25,7 @@ from typing import Any
 from numba import njit, prange
 
 from .disjoint import disjoint, entry, get, put, take
-from .streaming import stream
+from .streaming import prefetch, stream
 from .unsigned import unsigned
 
 #: Ghost layers: a flux at a half point takes two nodes on either side, and the divergence of fluxes
@@ -34,6 +34,9 @@ GHOST = 3
 
 #: Half planes, or half lines, of fluxes that a node takes.
 RING = 4
+
+#: Rows between those that a step takes and those that it has brought into the cache.
+AHEAD = 2
 
 #: Of what a row is made of: inlined, for the arrays' descriptions are long lists of arguments. They
 #: count no references, for threads would write to the counts in turns; so they can make no arrays.
@@ -278,6 +281,7 @@ def _advance_block(
     planes, lines, width = shape[0], shape[1], shape[2] - 2 * GHOST
     w01, w02, v01, v02, w11, w12, v11, v12, w21, w22, v21, v22 = weights
     now, new = (1 - odd) * planes * lines, odd * planes * lines
+    pitch = u.shape[1]
     n0, n1, block = len(half0.lines), len(half1.lines), end - begin
     ring1, r = (base + 2 * RING * block, 1), unsigned(base + 2 * RING * (block + 1))
     for k in range(GHOST - 2, planes - GHOST + 1):
@@ -288,6 +292,10 @@ def _advance_block(
             ring0 = (base + j - begin, block)
             memory0 = (odd * n0 * lines + j, (1 - odd) * n0 * lines + j,
                        level * n0 * lines + j if keep else -1, lines)  # fmt: skip
+            ahead = (k - 1) * lines + j + AHEAD
+            prefetch(u, (now + ahead + 3 * lines) * pitch, pitch)
+            prefetch(c2, (ahead + 2 * lines) * pitch, pitch)
+            prefetch(u, (new + ahead) * pitch, pitch)
             _flux_across(work, _ring(ring0, k), psi0, memory0, kept0, u, now, k * lines + j, lines,
                          c2, k, half0, width, w01, w02)  # fmt: skip
             if i < GHOST:

@@ -156,8 +156,9 @@ class Stepper2D(Stepper):
 class Stepper3D(Stepper):
     """One step in a sweep over blocks of lines."""
 
-    #: Bytes of a plane of a block, of which a step needs about sixteen in a cache of a megabyte.
-    BLOCK = 2**16
+    #: Bytes of a plane of a block, of which a step takes about sixteen again and again: they fit half
+    #: of a cache of a megabyte.
+    BLOCK = 2**15
 
     def __init__(self, grid: CartesianGrid, dtype: Any) -> None:
         import numba
