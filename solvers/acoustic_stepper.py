@@ -167,13 +167,14 @@ class Stepper3D(Stepper):
 
         super().__init__(grid, kernels.GHOST, dtype)
         self._kernels = kernels
-        self.threads = numba.get_num_threads()
-        self.block = self.BLOCK // (self.padding.pitch * self.padding.dtype.itemsize)
-        self.block = max(1, min(self.block, -(-grid.patch_shape[1] // self.threads)))
-        self._make_room()
+        threads = numba.get_num_threads()
+        block = self.BLOCK // (self.padding.pitch * self.padding.dtype.itemsize)
+        self.share(threads, max(1, min(block, -(-grid.patch_shape[1] // threads))))
 
-    def _make_room(self) -> None:
-        self.work = self.padding.lines(self.threads * self._kernels.rows_of_work(self.block))
+    def share(self, threads: int, block: int) -> None:
+        """Let threads take so many lines at a time."""
+        self._threads, self._block = threads, block
+        self._work = self.padding.lines(threads * self._kernels.rows_of_work(block))
 
     def take(
         self, back: bool, first: int, last: int, phase: int, medium: Medium, fields: Fields,
@@ -183,7 +184,7 @@ class Stepper3D(Stepper):
         u, psi, phi = fields
         arrays = [_rows(array) for array in (u, *psi, *phi, *kept)]
         rest = (_rows(medium.c2), *medium.half, *medium.node, medium.weights, receivers, sources,
-                self.work, self.padding.shape, self.threads, self.block,
+                self._work, self.padding.shape, self._threads, self._block,
                 *(_rows(total) for total in totals))  # fmt: skip
         for done in range(last - first):
             n = last - 1 - done if back else first + done

@@ -17,7 +17,7 @@ from mpi4py import MPI
 
 from adjoint import Tape
 from adjoint.comm import CartesianGrid
-from adjoint.solvers import AcousticWave, acoustic_kernels
+from adjoint.solvers import AcousticWave, acoustic_kernels, acoustic_kernels_3d
 from adjoint.solvers.unsigned import interpreted
 from adjoint.testing import check_jvp, check_vjp, dot_test
 from tests.jobs import ROOT
@@ -199,6 +199,25 @@ def test_how_rows_and_steps_are_shared_out_does_not_matter(name: str, monkeypatc
         same(outcome(3, True, **SHARED[name]), expected)
 
 
+BLOCKS = ("space", "space, free surfaces")
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_how_blocks_of_lines_are_shared_out_does_not_matter(name: str, monkeypatch: Any) -> None:
+    def outcome_of(threads: int, block: int) -> list[Any]:
+        wave, inputs = wave_of(**SETTINGS[name])
+        wave.propagator._stepper.share(threads, block)
+        return values_of(wave, inputs)
+
+    expected = outcome_of(1, 8)
+    assert all(np.abs(value).max() > 0 for value in expected)
+    for threads, block in ((1, 3), (3, 2), (2, 4)):
+        same(outcome_of(threads, block), expected)
+    if interpreted:  # the last share first
+        monkeypatch.setattr(acoustic_kernels_3d, "prange", lambda count: reversed(range(count)))
+        same(outcome_of(3, 1), expected)
+
+
 @pytest.mark.skipif(interpreted, reason="this is the run with interpreted kernels")
 def test_shares_may_be_taken_in_any_order() -> None:
     """Only where loops are interpreted can a test say in which order."""
@@ -207,7 +226,7 @@ def test_shares_may_be_taken_in_any_order() -> None:
         cwd=ROOT, env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout
-    assert f"{len(SHARED)} passed" in found.stdout
+    assert f"{len(SHARED) + len(BLOCKS)} passed" in found.stdout
 
 
 def test_steps_are_taken_one_by_one_where_shares_are_short(monkeypatch: Any) -> None:
