@@ -104,8 +104,8 @@ class AcousticWave(TimeLoop):
         C̄ = −Δt² Σₙ (D λⁿ⁺¹)(D uⁿ),   w̄ⁿ = Δt² λⁿ⁺¹(x_s).
 
     In the layers at the ends of an axis (see :class:`~adjoint.solvers.pml.Layers`), that axis has
-    ``p = C (D u + ψ)`` and ``−Dᵀp + φ`` in place of ``−Dᵀ C D u``, where ``ψ`` and ``φ`` follow ``ψ ← b ψ + a D u`` and ``φ ← b φ − a Dᵀ p``.
-    Their transpose: with ``φ̄ ← b φ̄ + λ``, ``r = λ + a φ̄``, ``μ ← b μ + C D r``,
+    ``−Dᵀp + φ`` with ``p = C (D u + ψ)`` in place of ``−Dᵀ C D u``, where ``ψ`` and ``φ`` follow
+    ``ψ ← b ψ + a D u`` and ``φ ← b φ − a Dᵀ p``. Their transpose: with ``φ̄ ← b φ̄ + λ``, ``r = λ + a φ̄``, ``μ ← b μ + C D r``,
 
         Lᵀλ = −Dᵀ (C D r + a μ),   C̄ = −Δt² Σₙ (D r)(D uⁿ + ψⁿ).
 
@@ -154,7 +154,9 @@ class AcousticWave(TimeLoop):
     ) -> None:
         with agreed(grid.comm):
             self.dtype = np.dtype(dtype)
-            self.spacing = spacings(self.name, grid, spacing, dt, steps, self.dtype, tuple(STEPPERS))
+            self.spacing = spacings(
+                self.name, grid, spacing, dt, steps, self.dtype, tuple(STEPPERS)
+            )
             if order not in DIFFERENCES:
                 raise ValueError(f"{self.name}: order is {order}, expected 2 or 4")
             if min(grid.patch_shape) < 4:
@@ -260,7 +262,9 @@ class AcousticWave(TimeLoop):
         named = ("top",) if sides is True else sides or ()
         free = chosen_sides(self.name, "free_surface", grid, named)
         if grid.ndim == 2 and {*np.ravel(named)} - {"top"}:
-            raise ValueError(f"{self.name}: free_surface is {sides}, expected the top alone")
+            raise ValueError(
+                f"{self.name}: free_surface is {sides!r}, expected the top alone in two dimensions"
+            )
         return free
 
     def _checked_wavelets(self, wavelets: Any) -> Array:

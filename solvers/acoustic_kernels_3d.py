@@ -7,15 +7,14 @@ along axis 1 is the next row and one along axis 0 lies ``lines`` rows further on
 differ by how far rows are apart, and share their functions. Index ``k`` of a half point stands for
 the point between ``k`` and ``k + 1``. See :mod:`~adjoint.solvers.acoustic` for what is computed.
 
-A step goes through blocks of lines, and in each through all planes: the fluxes along axis 0 of the
-last four half planes of a block fit the cache next to a processor, with the planes of the field that
-make them. Threads share the blocks. Fluxes along axis 1 next to a border between blocks are computed
-on both sides of it, and what layers remember of them is taken from one level to another: so it does
-not matter when.
+A step goes through blocks of lines, and in each through all planes: a block's fluxes along axis 0 of
+the last four half planes fit the cache next to a processor, with the planes of the field that they
+are made of. Threads share the blocks. Fluxes along axis 1 next to a border between blocks are
+computed on both sides of it, and what layers remember of them is taken from one level to another:
+so it does not matter when.
 
-A plane's fluxes are made anew for each step, and not two steps in a sweep as in two dimensions: a
-second step would have to follow several planes behind, which no cache near a processor holds. All is
-in one file because Numba's cache does not see changes in others.
+A sweep takes one step, and not two as in two dimensions: blocks would have to leave wide gaps for
+the second. All is in one file because Numba's cache does not see changes in others.
 """
 
 from __future__ import annotations
@@ -484,7 +483,7 @@ def _reverse_block(
 ) -> None:  # fmt: skip
     """Take the lines ``begin`` … ``end − 1`` of all planes a step back."""
     planes, lines, width = shape[0], shape[1], shape[2] - 2 * GHOST
-    w01, w02, v01, v02, w11, w12, v11, v12, w21, w22, v21, v22 = weights
+    w01, w02, _, _, w11, w12, _, _, w21, w22, _, _ = weights
     now, new, field = (1 - odd) * planes * lines, odd * planes * lines, level * planes * lines
     n0, n1, m0, m1 = (len(half0.lines), len(half1.lines), len(node0.lines),
                       len(node1.lines))  # fmt: skip
@@ -538,9 +537,9 @@ def reverse(
 ) -> None:  # fmt: skip
     """Take step ``n`` back.
 
-    All but ``mu2`` and ``phi2`` have two levels that are used in turns. ``kept`` is what ``advance``
-    has kept, at ``level``; here ``sources`` are recorded, and ``receivers`` act. ``total0`` to
-    ``total2`` are the sums of ``∂λ ∂u`` at the half points of each axis.
+    All but ``mu2`` and ``phi2`` have two levels that are used in turns. ``kept`` is what
+    ``advance`` has kept, at ``level``; here ``sources`` are recorded, and ``receivers`` act.
+    ``total0`` to ``total2`` are the sums of ``∂λ ∂u`` at the half points of each axis.
     """
     nodes, s_weights, wavelets = sources
     room = len(work) // threads

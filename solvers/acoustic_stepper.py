@@ -156,7 +156,7 @@ class Stepper2D(Stepper):
 class Stepper3D(Stepper):
     """One step in a sweep over blocks of lines."""
 
-    #: Bytes of a plane of a block, of which a step takes about sixteen again and again: they fit half
+    #: Bytes of a block's plane. A step takes about sixteen of these again and again, which fit half
     #: of a cache of a megabyte.
     BLOCK = 2**15
 

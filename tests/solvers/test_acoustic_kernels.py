@@ -152,7 +152,8 @@ def test_derivatives(name: str) -> None:
 
 TALL = (75, 9)
 SHARED: dict[str, dict[str, Any]] = {
-    **{name: SETTINGS[name] for name in PLANE}, "layers across borders": {"pml_sides": ("top", "bottom"), "pml_width": 30},
+    **{name: SETTINGS[name] for name in PLANE},
+    "layers across borders": {"pml_sides": ("top", "bottom"), "pml_width": 30},
 }  # fmt: skip
 
 
