@@ -105,7 +105,8 @@ class AcousticWave(TimeLoop):
 
     In the layers at the ends of an axis (see :class:`~adjoint.solvers.pml.Layers`), that axis has
     ``−Dᵀp + φ`` with ``p = C (D u + ψ)`` in place of ``−Dᵀ C D u``, where ``ψ`` and ``φ`` follow
-    ``ψ ← b ψ + a D u`` and ``φ ← b φ − a Dᵀ p``. Their transpose: with ``φ̄ ← b φ̄ + λ``, ``r = λ + a φ̄``, ``μ ← b μ + C D r``,
+    ``ψ ← b ψ + a D u`` and ``φ ← b φ − a Dᵀ p``. Their transpose:
+    with ``φ̄ ← b φ̄ + λ``, ``r = λ + a φ̄``, ``μ ← b μ + C D r``,
 
         Lᵀλ = −Dᵀ (C D r + a μ),   C̄ = −Δt² Σₙ (D r)(D uⁿ + ψⁿ).
 

@@ -7,9 +7,9 @@ along axis 1 is the next row and one along axis 0 lies ``lines`` rows further on
 differ by how far rows are apart, and share their functions. Index ``k`` of a half point stands for
 the point between ``k`` and ``k + 1``. See :mod:`~adjoint.solvers.acoustic` for what is computed.
 
-A step goes through blocks of lines, and in each through all planes: a block's fluxes along axis 0 of
-the last four half planes fit the cache next to a processor, with the planes of the field that they
-are made of. Threads share the blocks. Fluxes along axis 1 next to a border between blocks are
+A step goes through blocks of lines, and in each through all planes: a block's fluxes along axis 0
+of the last four half planes fit the cache next to a processor, with the planes of the field that
+they are made of. Threads share the blocks. Fluxes along axis 1 next to a border between blocks are
 computed on both sides of it, and what layers remember of them is taken from one level to another:
 so it does not matter when.
 
