@@ -22,7 +22,9 @@ SHAPE, SPACING, DT = (37, 41), 10.0, 2e-3
 SPACE: dict[str, Any] = {
     "shape": (13, 15, 17), "spacing": (12.0, 11.0, 13.0), "pml_width": 3,
     "sources": [[[43.0, 70.0, 91.0]], [[60.0, 73.2, 104.0]]],
-    "receivers": [[65.0, 88.0, 99.0], [85.5, 77.0, 65.0], [71.0, 57.7, 117.0], [60.0, 90.0, 91]],
+    "receivers": [
+        [65.0, 88.0, 99.0], [85.5, 77.0, 65.0], [71.0, 57.7, 117.0], [60.0, 90.0, 91.0],
+    ],
 }  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {
     "layers on all sides": {},
@@ -43,7 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def wave_of(
     comm: MPI.Comm, steps: int = 40, shape: tuple[int, ...] = SHAPE, **settings: Any
 ) -> tuple[AcousticWave, Any, Any]:
-    """Return a wave with two shots, a velocity and wavelets; in space, with a third of the steps."""
+    """Return a wave with two shots, a velocity and wavelets; in space, with fewer steps."""
     grid = CartesianGrid(shape, comm)
     steps = steps if len(shape) == 2 else steps // 3
     sources = [[[73.0, 151.0]], [[110.0, 262.0]]]

@@ -219,15 +219,26 @@ def test_how_blocks_of_lines_are_shared_out_does_not_matter(name: str, monkeypat
         same(outcome_of(3, 1), expected)
 
 
+@pytest.mark.skipif(not interpreted, reason="the compiler takes longer than all other tests")
+def test_single_precision_in_space_with_interpreted_kernels() -> None:
+    exact = wave_of(**SPACE)
+    wave, _ = wave_of(dtype=np.float32, **SPACE)
+    inputs = [value.astype(np.float32) for value in exact[1]]
+    for found, expected in zip(values_of(wave, inputs), values_of(*exact)):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.skipif(interpreted, reason="this is the run with interpreted kernels")
 def test_shares_may_be_taken_in_any_order() -> None:
     """Only where loops are interpreted can a test say in which order."""
     found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "shared"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__,
+         "-k", "shared or interpreted"],
         cwd=ROOT, env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout
-    assert f"{len(SHARED) + len(BLOCKS)} passed" in found.stdout
+    assert f"{len(SHARED) + len(BLOCKS) + 1} passed" in found.stdout
 
 
 def test_steps_are_taken_one_by_one_where_shares_are_short(monkeypatch: Any) -> None:
