@@ -200,7 +200,7 @@ def test_how_rows_and_steps_are_shared_out_does_not_matter(name: str, monkeypatc
         same(outcome(3, True, **SHARED[name]), expected)
 
 
-BLOCKS = ("space", "space, free surfaces")
+BLOCKS = ("space",)
 
 
 @pytest.mark.parametrize("name", BLOCKS)
