@@ -126,9 +126,8 @@ def keeping_all(kind: str) -> tuple[int, list[Any], list[list[Any]]]:
 
 CASES = [
     *((name, kind) for name in LOOPS for kind in ("acoustic", "elastic")),
-    *((name, "space") for name in ("Revolve by fours", "a third of the memory",
-                                   "a tenth, all on the disk")),
-]  # fmt: skip
+    *((name, "space") for name in ("Revolve by fours", "a tenth, all on the disk")),
+]
 
 
 @pytest.mark.parallel([1, 3])
