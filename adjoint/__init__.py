@@ -7,6 +7,7 @@ from . import ops, optimize
 from .jacobian import Jacobian
 from .low_rank import Posterior, largest_eigenpairs
 from .operator import Operator
+from .profile import profiling
 from .tape import Tape
 from .variable import Spec, Variable
 from .world import agreed, communicator
@@ -25,4 +26,5 @@ __all__ = [
     "largest_eigenpairs",
     "ops",
     "optimize",
+    "profiling",
 ]

@@ -26,7 +26,8 @@ from command_line import (
     parsed,
     require_writable,
 )
-from field_figures import draw_fields, draw_loss, write_log
+from field_figures import draw_fields
+from run_report import Report, add_options
 
 from adjoint import Variable, agreed
 from adjoint.comm import Allreduce, CartesianGrid, size, thumbnail, write_field
@@ -210,6 +211,7 @@ def arguments() -> argparse.Namespace:
         help="folder for figures and results (default results/poisson)",
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    add_options(parser)
     return parsed(
         parser,
         {
@@ -238,28 +240,32 @@ def main() -> None:
             f"{inversion.network.n_parameters} parameters",
             flush=True,
         )
-    with one_message(StateError, OSError):
+    with one_message(StateError, OSError), Report(options, __doc__) as report:
         settings = dict(METHODS[options.method])
         settings["maxiter"] = options.iterations or settings["maxiter"]
+        first = inversion.network.initial(options.seed) / inversion.scale
+        report.draw(inversion.misfit, first)
         before = inversion.poisson.solve.solves
         result = minimize(
             inversion.residual if options.method == "gauss-newton" else inversion.misfit,
-            inversion.network.initial(options.seed) / inversion.scale,
+            first,
             options.method,
             options=settings,
+            callback=report.iteration,
             state=options.out / "state.npz",
             resume=options.resume,
-            metadata={"field": options.field, "shape": shape, "observed": options.observed,
-                      "noise": options.noise, "seed": options.seed, "ranks": size()},
+            metadata=report.metadata(field=options.field, shape=shape, observed=options.observed,
+                                     noise=options.noise, seed=options.seed, ranks=size()),
         )  # fmt: skip
         solves = inversion.poisson.solve.solves - before
-        report(options, inversion, result, solves, started)
+        numbers = {"PDE solves": f"{solves}", **write(options, inversion, result)}
+        report.finish([("", result)], {"kappa.png": "κ: exact, found, and the difference"}, numbers)
+    if grid.rank == 0:
+        tell(options.out, result, numbers, time.perf_counter() - started)
 
 
-def report(
-    options: argparse.Namespace, inversion: Inversion, result: Result, solves: int, started: float
-) -> None:
-    """Write and draw the result, and say how good it is and where it lies.
+def write(options: argparse.Namespace, inversion: Inversion, result: Result) -> dict[str, str]:
+    """Write and draw the result, and return how good it is; collective.
 
     Every rank writes its part of the fields; what is drawn is a thumbnail.
     """
@@ -275,35 +281,24 @@ def report(
             loss = [i.loss for i in result.history]
             with written_whole(out / "result.npz") as file:
                 np.savez(file, theta=theta, loss=loss, max_error=largest, l2_error=relative)
-            write_log(out / "log.csv", result)
             inversion.network.save(out / "network.npz", theta)
             n, m = grid.shape
             title = f"{options.field}, {n}×{m} nodes on {grid.size} ranks (dashed: patches)"
             draw_fields(out / "kappa.png", exact, found, grid, title, "network")
-            draw_loss(out / "loss.png", result, "relative misfit Σ(u − d)² / Σd²")
-            seconds = time.perf_counter() - started
-            print_summary(options, result, solves, largest, relative, seconds)
+    return {"κ, max error": f"{largest:.4f}", "κ, L2 error": f"{100 * relative:.3f} %"}
 
 
-def print_summary(
-    options: argparse.Namespace,
-    result: Result,
-    solves: int,
-    largest: float,
-    relative: float,
-    seconds: float,
-) -> None:
+def tell(out: Path, result: Result, numbers: dict[str, str], seconds: float) -> None:
     """Say how good the result is and where it lies."""
-    out = options.out
+    found = "\n".join(f"{name:<14} {value}" for name, value in numbers.items())
     print(f"""
 iterations     {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
-PDE solves     {solves}
 misfit         {result.history[0].loss:.3e} → {result.value:.3e}
-κ, max error   {largest:.4f}
-κ, L2 error    {100 * relative:.3f} %
+{found}
 figures        {out / "kappa.png"}, {out / "loss.png"}
 fields         {", ".join(str(out / f"{name}.npy") for name in ("kappa", "exact", "u"))}
 results        {out / "result.npz"}, {out / "network.npz"}, {out / "log.csv"}, {out / "state.npz"}
+report         {out / "report.html"}, {out / "configuration.json"}
 """)
 
 

@@ -11,12 +11,14 @@ prior is the posterior, drawn as the standard deviation of κ at each node.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from command_line import make_folder, one_message, parsed, require_writable
 from poisson_inversion import FIELDS, Inversion
+from run_report import Report, add_options
 
 from adjoint import Jacobian, Posterior, agreed
 from adjoint.comm import GatherField
@@ -56,7 +58,13 @@ class Prior:
         return sum(kappa.matvec(e) ** 2 for e in np.eye(kappa.shape[1]))
 
 
-def fit(inversion: Inversion, prior: Prior, noise: float, iterations: int) -> Result:
+def fit(
+    inversion: Inversion,
+    prior: Prior,
+    noise: float,
+    iterations: int,
+    callback: Callable[[Iteration, Any], None] | None = None,
+) -> Result:
     """Find the most probable unknowns.
 
     Notes
@@ -68,6 +76,8 @@ def fit(inversion: Inversion, prior: Prior, noise: float, iterations: int) -> Re
     losses: list[float] = []
 
     def stop(iteration: Iteration, theta: Any) -> None:
+        if callback is not None:
+            callback(iteration, theta)
         losses.append(iteration.loss)
         if len(losses) > 5 and losses[-6] - losses[-1] < noise**2:
             raise StopIteration
@@ -171,6 +181,7 @@ def arguments() -> argparse.Namespace:
         default=Path("results/poisson_uncertainty"),
         help="folder for figure and results (default results/poisson_uncertainty)",
     )
+    add_options(parser)
     return parsed(
         parser,
         {
@@ -195,42 +206,59 @@ def main() -> None:
     noise = inversion.deviation / np.sqrt(inversion.energy)
     solve = inversion.poisson.solve
     before = solve.solves
-    prior = Prior(inversion, options.prior, options.seed)
-    result = fit(inversion, prior, noise, options.iterations)
-    between = solve.solves
-    with one_message(ValueError):
+    with one_message(ValueError, OSError), Report(options, __doc__) as report:
+        prior = Prior(inversion, options.prior, options.seed)
+        report.draw(inversion.residual, prior.mean)
+        result = fit(inversion, prior, noise, options.iterations, report.iteration)
+        between = solve.solves
         posterior, fields = uncertainty(inversion, prior, result.theta, noise, options.rank)
-    solves = between - before, solve.solves - between
-    with agreed(inversion.grid.comm):
-        if inversion.grid.rank == 0:
-            report(options, posterior, fields, result, solves)
+        solves = between - before, solve.solves - between
+        numbers: dict[str, str] = {}
+        with agreed(inversion.grid.comm):
+            if inversion.grid.rank == 0:
+                numbers = write(options, posterior, fields, result, solves)
+        figures = {"uncertainty.png": "The error of κ and its standard deviations"}
+        report.finish([("", result)], figures, numbers)
+    if inversion.grid.rank == 0:
+        tell(options.out, numbers)
 
 
-def report(
+def write(
     options: argparse.Namespace,
     posterior: Posterior,
     fields: dict[str, Any],
     result: Result,
     solves: tuple[int, int],
-) -> None:
-    """Write and draw the result, and say how far the deviations hold; on rank 0."""
+) -> dict[str, str]:
+    """Write and draw the result on rank 0, and return how far the deviations hold."""
     error = np.abs(fields["kappa"] - fields["exact"])
     prior, after = (np.sqrt(np.mean(fields[name] ** 2)) for name in ("prior", "posterior"))
     values = posterior.eigenvalues
-    with written_whole(options.out / "uncertainty.npz") as file:
+    with written_whole(options.out / "result.npz") as file:
         np.savez(file, **fields, eigenvalues=values, theta=result.theta)
     n, noise = options.size, 100 * options.noise
     title = f"{options.field}, {n}×{n} nodes, {noise:g} % noise"
     draw(options.out / "uncertainty.png", fields, values, title)
     rms = np.sqrt(np.mean(error**2))
     inside = [f"{100 * np.mean(error <= k * fields['posterior']):.0f} %" for k in (1, 2)]
+    return {
+        "misfit": f"{result.value:.3e} after {result.iterations} iterations, "
+        f"{solves[0]} PDE solves",
+        "eigenvalues": f"{np.sum(values > 1)} above 1, the last {values[-1]:.1e}, "
+        f"{solves[1]} PDE solves",
+        "κ, deviation": f"{prior:.4f} beforehand, {after:.4f} afterwards",
+        "κ, error": f"{rms:.4f}, within one deviation at {inside[0]} of the nodes, two {inside[1]}",
+    }
+
+
+def tell(out: Path, numbers: dict[str, str]) -> None:
+    """Say how far the deviations hold, and where the result lies."""
+    found = "\n".join(f"{name:<14} {value}" for name, value in numbers.items())
     print(f"""
-misfit         {result.value:.3e} after {result.iterations} iterations, {solves[0]} PDE solves
-eigenvalues    {np.sum(values > 1)} above 1, the last {values[-1]:.1e}, {solves[1]} PDE solves
-κ, deviation   {prior:.4f} beforehand, {after:.4f} afterwards
-κ, error       {rms:.4f}, within one deviation at {inside[0]} of the nodes, two {inside[1]}
-figure         {options.out / "uncertainty.png"}
-results        {options.out / "uncertainty.npz"}
+{found}
+figures        {out / "uncertainty.png"}, {out / "loss.png"}
+results        {out / "result.npz"}, {out / "log.csv"}
+report         {out / "report.html"}, {out / "configuration.json"}
 """)
 
 

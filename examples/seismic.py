@@ -365,19 +365,3 @@ def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -
     figure.colorbar(image, ax=axes[-1], label=label)
     figure.savefig(path, dpi=150)
     plt.close(figure)
-
-
-def draw_loss(path: Path, stages: list[tuple[str, Any]]) -> None:
-    """Draw the misfit over the iterations of one stage after the other."""
-    plt = pyplot()
-    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
-    first = 0
-    for name, losses in stages:
-        numbers = first + np.arange(len(losses))
-        axis.semilogy(numbers, losses, label=name)
-        first = int(numbers[-1])
-    axis.set(xlabel="iteration", ylabel="misfit / misfit of the starting model")
-    axis.grid(alpha=0.3)
-    axis.legend()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)

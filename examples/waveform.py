@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from command_line import make_folder, one_message, require_writable
-from scipy.ndimage import uniform_filter
+from run_report import Report
 from seismic import (
     Model,
-    draw_loss,
     draw_models,
     draw_traces,
     draw_wavefield,
@@ -21,6 +20,7 @@ from seismic import (
     read_model,
 )
 from space import draw_slices, section
+from waveform_errors import errors, told
 from waveform_options import arguments
 
 from adjoint import agreed, communicator
@@ -240,43 +240,6 @@ class Inversion:
         return sum(part for part in leaders if part is not None)
 
 
-def errors(inversion: Inversion, found: Any, energy: Any) -> dict[str, float]:
-    """Return how far the model is off, and where it is nearer than the start.
-
-    A place is illuminated where the waves of all shots have at least half of their median energy
-    and where it lies beneath the survey, between the outermost of its sources and receivers: from
-    elsewhere reflections leave for where nobody listens. The error at a place is the root mean
-    square of that in a window. Windows of half a wavelength are as small as waves resolve; there a
-    start that happens to be right can hardly be bettered. In windows of a wavelength it is not so.
-    """
-    model = inversion.model
-    true, start = model.true[inversion.name], model.start[inversion.name]
-    ends = np.concatenate([model.sources, model.receivers]) / model.spacing
-    beneath = np.ones(true.shape, bool)
-    for axis in range(1, true.ndim):
-        x, least, most = np.indices(true.shape)[axis], ends[:, axis].min(), ends[:, axis].max()
-        beneath &= (x >= least - 0.5) & (x <= most + 0.5)
-    lit = model.mask & (energy > 0.5 * np.median(energy[model.mask])) & beneath
-    wavelength = float(np.median(model.true["vp"])) / model.peak_frequency / model.spacing
-    numbers = {
-        "model_error": float(np.linalg.norm((found - true)[lit]) / np.linalg.norm(true[lit])),
-        "start_error": float(np.linalg.norm((start - true)[lit]) / np.linalg.norm(true[lit])),
-        "illuminated": float(lit.mean()),
-    }
-    for prefix, part in (("", 1.0), ("fine_", 0.5)):
-        window = max(3, round(part * wavelength))
-        local = [
-            np.sqrt(uniform_filter((field - true) ** 2, window, mode="nearest"))[lit]
-            for field in (found, start)
-        ]
-        numbers[f"{prefix}window"] = window * model.spacing
-        numbers[f"{prefix}improved"] = float((local[0] < local[1]).mean())
-        # Of what the start is off: 1 where a place without error has none now either.
-        ratios = np.divide(*local, out=np.ones_like(local[0]), where=local[1] > 0)
-        numbers[f"{prefix}worst"] = float(ratios.max())
-    return numbers
-
-
 def invert(
     kind: type[Inversion],
     description: str | None,
@@ -327,11 +290,14 @@ def invert(
             f"{options.shot_groups} groups; unknown: {options.unknown}",
             flush=True,
         )
-    with one_message(StateError, OSError):
-        report(options, inversion, fitted(options, inversion), started)
+    with one_message(StateError, OSError), Report(options, description) as report:
+        report.draw(inversion.misfit, inversion.first)
+        finish(options, inversion, fitted(options, inversion, report), report, started)
 
 
-def fitted(options: argparse.Namespace, inversion: Inversion) -> list[tuple[str, Result]]:
+def fitted(
+    options: argparse.Namespace, inversion: Inversion, report: Report
+) -> list[tuple[str, Result]]:
     """Fit the traces up to one frequency after the other; return each stage's name and result."""
     theta = inversion.first
     stages: list[tuple[str, Result]] = []
@@ -340,26 +306,30 @@ def fitted(options: argparse.Namespace, inversion: Inversion) -> list[tuple[str,
         name = "all frequencies" if cutoff is None else f"up to {cutoff:g} Hz"
         if rank() == 0:
             print(f"\nstage {number + 1}: {name}", flush=True)
+        report.stage(name)
         result = minimize(
             inversion.misfit, theta, bounds=inversion.bounds,
             options={"maxiter": options.iterations, "maxcor": 20},
+            callback=report.iteration,
             state=options.out / f"state-{number + 1}.npz", resume=options.resume,
-            metadata={"shape": list(inversion.model.shape), "unknown": options.unknown,
-                      "cutoff": cutoff or 0, "misfit": options.misfit, "noise": options.noise,
-                      "seed": options.seed},
+            metadata=report.metadata(
+                shape=list(inversion.model.shape), unknown=options.unknown, cutoff=cutoff or 0,
+                misfit=options.misfit, noise=options.noise, seed=options.seed,
+            ),
         )  # fmt: skip
         theta = result.theta
         stages.append((name, result))
     return stages
 
 
-def report(
+def finish(
     options: argparse.Namespace,
     inversion: Inversion,
     stages: list[tuple[str, Result]],
+    report: Report,
     started: float,
 ) -> None:
-    """Write and draw the result, and say how good it is; on rank 0."""
+    """Write and draw the result, and say how good it is."""
     model, theta, out = inversion.model, stages[-1][1].theta, options.out
     patch = inversion.patch(theta)
     found = inversion.field(patch)
@@ -373,6 +343,12 @@ def report(
     }
     end = model.steps * model.dt
     frames = inversion.wavefields(patch, shot, np.round(np.array([0.2, 0.35, 0.5, 0.75]) * end, 2))
+    found_out: dict[str, str] = {}
+    figures = {
+        "model.png": f"{inversion.label}: true, start, inverted, and the difference",
+        "traces.png": "Traces of a shot: observed, of the start, inverted, and the difference",
+        "wavefield.png": "The wave of a shot in the inverted model",
+    }
     with agreed(inversion.total.comm):
         if rank() == 0:
             numbers = errors(inversion, found, energy)
@@ -387,18 +363,14 @@ def report(
             rows, *_, columns = (n * model.spacing / 1e3 for n in model.shape)
             frames = [(seconds, section(field)) for seconds, field in frames]
             draw_wavefield(out / "wavefield.png", frames, (0, columns, rows, 0), inversion.signal)
-            draw_loss(out / "loss.png", [(n, [i.loss for i in r.history]) for n, r in stages])
-            iterations = sum(result.iterations for _, result in stages)
-            evaluations = sum(result.evaluations for _, result in stages)
-            figures = ", ".join(str(out / f"{n}.png")
-                                for n in ("model", "traces", "wavefield", "loss"))  # fmt: skip
-            print(f"""
-iterations       {iterations} ({evaluations} evaluations), {time.perf_counter() - started:.1f} s
-misfit           {float(last):.4f} of the start's: {100 * (1 - float(last)):.1f} % less
-illuminated      {100 * numbers["illuminated"]:.0f} % of the model
-error there      {100 * numbers["start_error"]:.2f} % → {100 * numbers["model_error"]:.2f} %
-nearer there     in windows of a wavelength ({numbers["window"]:.0f} m) {100 * numbers["improved"]:.1f} %, at worst {numbers["worst"]:.2f} of the start's error;
-                 of half a wavelength ({numbers["fine_window"]:.0f} m) {100 * numbers["fine_improved"]:.1f} %, at worst {numbers["fine_worst"]:.2f}
-figures          {figures}
-results          {out / "result.npz"}
-""")  # noqa: E501
+            found_out = told(stages, float(last), numbers, time.perf_counter() - started)
+    report.finish(stages, figures, found_out)
+    if rank() == 0:
+        lines = "\n".join(f"{name:<16} {value}" for name, value in found_out.items())
+        pictures = ", ".join(str(out / name) for name in (*figures, "loss.png"))
+        print(f"""
+{lines}
+figures          {pictures}
+results          {out / "result.npz"}, {out / "log.csv"}
+report           {out / "report.html"}
+""")

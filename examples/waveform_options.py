@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from command_line import parsed
+from run_report import add_options
 
 from adjoint.comm import size
 
@@ -51,6 +52,7 @@ def arguments(
     add("--save-traces", type=traces_file, metavar="FILE", help="write observed traces "
         "(.sgy, .segy, .npz)")  # fmt: skip
     add("--resume", action="store_true", help="continue the run in --out")
+    add_options(parser)
     return parsed(
         parser,
         {

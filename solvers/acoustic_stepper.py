@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..comm import CartesianGrid, HaloExchange
+from ..spans import shown
 from ..variable import Array
 from .padding import Padding
 from .pml import Strip
@@ -130,7 +131,7 @@ class Stepper2D(Stepper):
         self, back: bool, first: int, last: int, phase: int, medium: Medium, fields: Fields,
         kept: Sequence[Array], receivers: Any, sources: Any, totals: Sequence[Array] = (),
     ) -> None:  # fmt: skip
-        kernel = self._kernels.reverse if back else self._kernels.advance
+        kernel = shown("steps", self._kernels.reverse if back else self._kernels.advance)
         u, psi, phi = fields
         at_nodes = phi[0] if back else phi[0][0]
         rest = (medium.c2, *medium.half, *medium.node, medium.weights, medium.surfaces[0],
@@ -180,7 +181,7 @@ class Stepper3D(Stepper):
         self, back: bool, first: int, last: int, phase: int, medium: Medium, fields: Fields,
         kept: Sequence[Array], receivers: Any, sources: Any, totals: Sequence[Array] = (),
     ) -> None:  # fmt: skip
-        kernel = self._kernels.reverse if back else self._kernels.advance
+        kernel = shown("steps", self._kernels.reverse if back else self._kernels.advance)
         u, psi, phi = fields
         arrays = [_rows(array) for array in (u, *psi, *phi, *kept)]
         rest = (_rows(medium.c2), *medium.half, *medium.node, medium.weights, receivers, sources,

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike
 
 from ..comm import CartesianGrid
 from ..comm.channel import new_channel
+from ..spans import sent, span
 from ..variable import Array
 from .exchange import slices
 from .padding import row_pitch
@@ -227,7 +228,9 @@ class TraceCollection:
         out = np.ascontiguousarray(out)
         requests = [comm.Irecv(into[part], rank, tag) for rank, part in from_]
         requests += [comm.Isend(out[part], rank, tag) for rank, part in to]
-        MPI.Request.Waitall(requests)
+        sent(sum(out[part].nbytes for rank, part in to if rank != comm.rank))
+        with span("wait"):
+            MPI.Request.Waitall(requests)
 
 
 def _parts(ranks: Array) -> Parts:

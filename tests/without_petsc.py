@@ -74,6 +74,7 @@ NEED_PETSC = (
     "tests/test_examples_jobs.py::test_a_learned_law_leaves_its_files_and_continues",
     "tests/test_examples_jobs.py::test_a_source_inversion_leaves_its_files_and_continues",
     "tests/test_examples_jobs.py::test_the_uncertainty_leaves_its_figure_and_gauss_newton_continues",
+    "tests/test_examples_jobs.py::test_an_inversion_that_is_ended_leaves_a_report_and_goes_on",
     "tests/test_examples_jobs.py::test_a_bad_state_ends_all_ranks_with_one_message",
     "tests/test_examples_jobs.py::test_a_folder_in_the_way_of_the_state",
 )

@@ -8,6 +8,6 @@ iteration.
 from .composite import Composite
 from .driver import minimize
 from .result import Iteration, Result
-from .state import StateError
+from .state import StateError, read_configuration
 
-__all__ = ["Composite", "Iteration", "Result", "StateError", "minimize"]
+__all__ = ["Composite", "Iteration", "Result", "StateError", "minimize", "read_configuration"]

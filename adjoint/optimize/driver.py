@@ -99,7 +99,8 @@ def minimize(
         be those of the file. With ``resume=False`` an existing file is replaced.
     metadata : dict, optional
         Whatever else makes two runs the same (a seed, a grid, a frequency band), of numbers,
-        strings, lists and dictionaries.
+        strings, lists and dictionaries. Keys that start with an underscore are written to the state
+        file as well, but may differ.
     progress : bool
         Print a line an iteration on rank 0, or show a bar if this is a terminal and rich is
         installed.

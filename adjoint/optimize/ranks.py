@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..spans import sent, span
 from ..variable import Array, Variable
 from ..world import portable
 from .evaluation import resident, value_and_gradient
@@ -66,7 +67,8 @@ class Ranks:
     def serve(self) -> Result:
         """Do what rank 0 does until it is done."""
         while True:
-            command = self.world.bcast(None, 0)
+            with span("wait for rank 0"):
+                command = self.world.bcast(None, 0)
             if command not in ("return", "raise"):
                 getattr(self, f"_{command}")(self._empty())
                 continue
@@ -96,11 +98,16 @@ class Ranks:
     def _evaluate(self, theta: Array, where: str = "") -> tuple[float, Array, float]:
         from mpi4py import MPI
 
+        if self.world.rank == 0 and self.world.size > 1:
+            sent(theta.nbytes)
         self.world.Bcast(theta, 0)
         point = theta.reshape(self.shape).astype(self.dtype, copy=False)
         value, partial = value_and_gradient(self.misfit, point, self.world, where)
         gradient = np.empty_like(theta)
-        self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
+        if self.world.rank:
+            sent(gradient.nbytes)
+        with span("wait"):
+            self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
         return value, gradient, self._memory()
 
     def _require_finite(self, value: float, where: str) -> None:
