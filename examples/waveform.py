@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +12,6 @@ import numpy as np
 from command_line import make_folder, one_message, require_writable
 from run_report import Report
 from seismic import (
-    PML,
     Model,
     draw_models,
     draw_traces,
@@ -19,6 +19,7 @@ from seismic import (
     layered,
     read_model,
 )
+from space import draw_slices, section
 from waveform_errors import errors, told
 from waveform_options import arguments
 
@@ -63,6 +64,8 @@ class Inversion:
     name: ClassVar[str]
     label: ClassVar[str]
     unit: ClassVar[float]
+    #: What makes the model where no file is given, by the number of dimensions.
+    layered: ClassVar[dict[int, Callable[[], Model]]] = {2: layered}
     #: What the traces of each kind are called in names of files.
     kinds: ClassVar[tuple[str, ...]]
     #: Quantity and unit of the wave that is drawn, which is that of the first kind.
@@ -80,31 +83,30 @@ class Inversion:
         comm: MPI.Comm | None = None,
     ) -> None:
         world = communicator(comm)
-        self.model, self.padded = model, model.padded(PML)
+        self.model, self.padded = model, model.padded()
         group = world.rank * groups // world.size
         self.shots = np.arange(group, len(model.sources), groups)
         self.grid = CartesianGrid(self.padded.shape, world.Split(group))
         self.total = Allreduce(comm)
         self.own = tuple(slice(a, b) for a, b in zip(self.grid.start, self.grid.stop))
         self.wave = self.make_wave(memory)
-        rows, columns = (
-            np.clip(np.arange(a, b) - PML, 0, n - 1)
+        lines = np.ix_(*(
+            np.clip(np.arange(a, b) - model.layer, 0, n - 1)
             for a, b, n in zip(self.grid.start, self.grid.stop, model.shape)
-        )
-        self.nodes = rows[:, None] * model.shape[1] + columns
+        ))  # fmt: skip
+        self.nodes = np.ravel_multi_index(lines, model.shape)
         self.start = self.padded.start[self.name][self.own].copy()
-        self.mask = model.mask[rows[:, None], columns].astype(np.float64)
+        self.mask = model.mask[lines].astype(np.float64)
         self.network: MLP | None = None
         if unknown == "network":
-            depth, width = model.shape
             self.network = MLP(
-                (2, 64, 64, 64, 1), domain=((0, depth - 1), (0, width - 1)),
+                (len(lines), 64, 64, 64, 1), domain=tuple((0, n - 1) for n in model.shape),
                 lower=-0.45, upper=0.45,
                 fourier=64, fourier_scale=2.0, fourier_seed=seed,
             )  # fmt: skip
-            ends = np.broadcast_arrays(rows[:, None], columns[None])
+            ends = np.broadcast_arrays(*lines)
             self.points = np.stack([end.ravel() for end in ends], axis=1).astype(np.float64)
-        amplitude = 1e6 * model.spacing**2
+        amplitude = 1e6 * model.spacing ** len(lines)
         self.wavelets = np.broadcast_to(
             amplitude * model.wavelet / np.abs(model.wavelet).max(),
             (len(self.shots), 1, model.steps),
@@ -185,7 +187,8 @@ class Inversion:
     def field(self, patch: Any) -> Any:
         """Return a whole field without the layers, on rank 0."""
         whole = GatherField(self.grid)(patch)
-        return whole[PML:-PML, PML:-PML] if self.grid.rank == 0 else None
+        width = self.model.layer
+        return whole[(slice(width, -width),) * whole.ndim] if self.grid.rank == 0 else None
 
     def gather(self, traces: Any, shot: int = 0) -> Any:
         """Return the traces of one of this group's shots on the group's rank 0."""
@@ -261,10 +264,13 @@ def invert(
     started = time.perf_counter()
     world = communicator()
     with one_message(ValueError, OSError, ImportError):
-        options = arguments(description, out, memory)
+        options = arguments(description, out, memory, tuple(kind.layered))
         require_writable(options.out)
         with agreed(world):
-            model = layered() if options.model is None else read_model(options.model, parameters)
+            if options.dimensions == 3 and (options.model or options.save_traces):
+                raise ValueError("--dimensions 3 takes neither --model nor --save-traces")
+            make = kind.layered[options.dimensions]
+            model = make() if options.model is None else read_model(options.model, parameters)
             if options.shot_groups > len(model.sources):
                 raise ValueError(
                     f"--shot-groups {options.shot_groups} is more than the "
@@ -279,7 +285,7 @@ def invert(
             inversion.save_observed(options.save_traces)
     if world.rank == 0:
         print(
-            f"{model.shape[0]}×{model.shape[1]} nodes, {len(model.sources)} shots, "
+            f"{'×'.join(map(str, model.shape))} nodes, {len(model.sources)} shots, "
             f"{len(model.receivers)} receivers, {model.steps} steps; {size()} ranks in "
             f"{options.shot_groups} groups; unknown: {options.unknown}",
             flush=True,
@@ -351,12 +357,12 @@ def finish(
                 name = inversion.name
                 np.savez(file, found=found, true=model.true[name], start=model.start[name],
                          energy=energy, theta=theta, loss=history, **numbers)  # fmt: skip
-            draw_models(out / "model.png", inversion.model, found, name, inversion.label)
+            draw = draw_models if found.ndim == 2 else draw_slices
+            draw(out / "model.png", inversion.model, found, name, inversion.label)
             draw_traces(out / "traces.png", model, gathers, inversion.signal)
-            columns, rows = model.shape[1] * model.spacing, model.shape[0] * model.spacing
-            draw_wavefield(
-                out / "wavefield.png", frames, (0, columns / 1e3, rows / 1e3, 0), inversion.signal
-            )
+            rows, *_, columns = (n * model.spacing / 1e3 for n in model.shape)
+            frames = [(seconds, section(field)) for seconds, field in frames]
+            draw_wavefield(out / "wavefield.png", frames, (0, columns, rows, 0), inversion.signal)
             found_out = told(stages, float(last), numbers, time.perf_counter() - started)
     report.finish(stages, figures, found_out)
     if rank() == 0:

@@ -24,9 +24,11 @@ def errors(inversion: Inversion, found: Any, energy: Any) -> dict[str, float]:
     """
     model = inversion.model
     true, start = model.true[inversion.name], model.start[inversion.name]
-    ends = np.concatenate([model.sources, model.receivers])[:, 1] / model.spacing
-    x = np.arange(true.shape[1])
-    beneath = (x >= ends.min() - 0.5) & (x <= ends.max() + 0.5)
+    ends = np.concatenate([model.sources, model.receivers]) / model.spacing
+    beneath = np.ones(true.shape, bool)
+    for axis in range(1, true.ndim):
+        x, least, most = np.indices(true.shape)[axis], ends[:, axis].min(), ends[:, axis].max()
+        beneath &= (x >= least - 0.5) & (x <= most + 0.5)
     lit = model.mask & (energy > 0.5 * np.median(energy[model.mask])) & beneath
     wavelength = float(np.median(model.true["vp"])) / model.peak_frequency / model.spacing
     numbers = {

@@ -63,7 +63,7 @@ class ElasticPropagator(Propagator):
     def __init__(
         self,
         grid: CartesianGrid,
-        spacing: tuple[float, float],
+        spacing: Sequence[float],
         dt: float,
         steps: int,
         layers: tuple[Layers, Layers],
