@@ -1,5 +1,7 @@
 """What every inversion leaves in its folder, whatever ends it: configuration, log and report.
 
+A program gets one like this:
+
     add_options(parser)                            # --draw and --trace
     with Report(options, __doc__) as report:       # on all ranks
         result = minimize(..., callback=report.iteration, metadata=report.metadata(seed=0))
