@@ -48,7 +48,7 @@ def exact_law(u: Any) -> Any:
 
 def experiments(x: Any, y: Any) -> list[tuple[Any, Any]]:
     """Return the heater f and the temperature g on the boundary of each experiment."""
-    wide = 24 * np.exp(-((x - 0.5) ** 2 + (y - 0.45) ** 2) / 0.2)
+    wide = 18 * np.exp(-((x - 0.5) ** 2 + (y - 0.45) ** 2) / 0.2)
     narrow = 30 * np.exp(-((x - 0.3) ** 2 + (y - 0.65) ** 2) / 0.04)
     none = np.zeros_like(x)
     return [(wide, none), (narrow, 0.3 * y), (none, 1.0 * x), (none, (1 - x) * (1 - y))]
@@ -229,7 +229,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", type=int, default=40, metavar="N", help="N×N nodes (default 40)")
+    parser.add_argument("--size", type=int, default=60, metavar="N", help="N×N nodes (default 60)")
     parser.add_argument("--iterations", type=int, default=300, help="of L-BFGS (default 300)")
     parser.add_argument(
         "--observed", type=float, default=0.8,

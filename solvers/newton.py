@@ -102,7 +102,8 @@ class NewtonSolver(KrylovSolver):
         if not found <= allowed:
             norm = self._matrix.norm(petsc().NormType.NORM_INFINITY)
             self._work.setArray(u)
-            allowed = max(allowed, 10 * np.finfo(float).eps * norm * self._work.norm())
+            rounding = 10 * np.finfo(float).eps * norm * self._work.norm()
+            allowed = max(allowed, min(rounding, start))  # a state that has run away is none
         relative = found / start if found else 0.0
         if found <= allowed:
             return Solved(reason, iterations, relative)

@@ -326,6 +326,24 @@ def test_other_methods_give_the_same(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parallel([1, 3])
+def test_adaptive_tolerances_hold_for_every_search_and_for_no_derivative() -> None:
+    system = System(SPLITS[0])
+    adaptive = system.solve(options={"snes_ksp_ew": True, "pc_type": "jacobi"})
+    fixed = system.solve(options={"ksp_rtol": 1e-12, "pc_type": "jacobi"})
+    counts: dict[NonlinearSolve, list[int]] = {adaptive: [], fixed: []}
+    for _ in range(2):
+        for solve, found in counts.items():
+            with Tape() as tape:
+                b = tape.watch(system.b[system.part])
+                u = solve(system.start, system.values, b, system.theta)
+            found.append(solve.linear_iterations)
+            tape.jvp([u], [b], [system.w[system.part]])
+            assert solve.last is not None
+            assert solve.last.residual <= 1e-13
+    assert counts[adaptive][0] == counts[adaptive][1] < counts[fixed][0] == counts[fixed][1]
+
+
+@pytest.mark.parallel([1, 3])
 def test_options_of_petscs_database_come_first_and_ours_leave_it() -> None:
     database = door.petsc().Options()
     database["chosen_snes_max_it"] = 1
