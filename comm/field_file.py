@@ -193,7 +193,7 @@ def _fill(
     with open(path, "r+b", buffering=0) as file:
         for number, patch in enumerate(patches):
             array = np.ascontiguousarray(patch)
-            content = memoryview(array.reshape(-1).view(np.uint8))
+            content = array.reshape(-1).view(np.uint8).data
             places, length = _runs(grid, array.shape)
             length *= array.itemsize
             for i, place in enumerate(places.tolist()):
