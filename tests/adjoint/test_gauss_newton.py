@@ -99,8 +99,8 @@ def test_steps_of_a_few_rows_are_those_of_the_dense_system() -> None:
 
 def test_the_forcing_terms_of_eisenstat_and_walker() -> None:
     assert _next_forcing(0.5, 1.0, 0.0, 0.5) == 0.5  # nothing is known at the start
-    assert _next_forcing(0.2, 0.1, 1.0, 0.5) == pytest.approx(0.009)
-    assert _next_forcing(0.5, 0.1, 1.0, 0.5) == pytest.approx(0.225)  # guarded: 0.9 · 0.5²
+    assert _next_forcing(0.2, 0.2, 2.0, 0.5) == pytest.approx(0.009)
+    assert _next_forcing(0.5, 0.2, 2.0, 0.5) == pytest.approx(0.225)  # guarded: 0.9 · 0.5²
     assert _next_forcing(0.2, 5.0, 1.0, 0.5) == 0.5
 
 
