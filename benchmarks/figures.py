@@ -262,11 +262,29 @@ def _ranks_axis(ax: Axes) -> None:
     ax.grid(alpha=0.3)
 
 
+def fields(result: Result, file: Path) -> Path:
+    """Draw iterations by grid, and the misfit of the million unknowns."""
+    p = result["parameters"]
+    figure, axes = plots(1, 2, size=(8.4, 3.2))
+    for name, counts in p["counts"].items():
+        colour = LIGHT if name.startswith("Euclidean") else FORWARD
+        style = "o--" if name.endswith("bounds") else "o-"
+        axes[0].plot(p["refined"], counts, style, color=colour, label=name)
+    most = max(map(max, p["counts"].values()))
+    axes[0].set(xlabel="nodes along an axis", ylabel="iterations to a millionth",
+                xticks=p["refined"], ylim=(0, 1.7 * most))  # fmt: skip
+    axes[0].legend(title="inner product", loc="upper left")
+    axes[1].semilogy(p["losses"], "o-", color=FORWARD)
+    axes[1].set(xlabel="iteration", ylabel="misfit and penalty",
+                title=f"{p['nodes'] ** 2:,} unknowns on {result['ranks']} ranks")  # fmt: skip
+    return save(figure, file)
+
+
 DRAWINGS: dict[str, Callable[[Result, Path], Path]] = {
     "tape": tape, "mlp": mlp, "halo": halo, "transpose": transpose, "poisson": poisson,
     "acoustic": waves, "elastic": waves, "ranks": ranks, "checkpoint": checkpoint,
     "elastic_memory": elastic_memory, "oversubscribed": oversubscribed,
-    "scaling_model": scaling_model, "gauss_newton": gauss_newton,
+    "scaling_model": scaling_model, "fields": fields, "gauss_newton": gauss_newton,
 }  # fmt: skip
 
 

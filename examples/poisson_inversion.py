@@ -12,16 +12,24 @@ adjoint. This is section 4.2 of Xu, Zhu and Darve, https://doi.org/10.48550/arXi
 from __future__ import annotations
 
 import argparse
-import io
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from command_line import make_folder, one_message, parsed, require_writable
+from command_line import (
+    EXTENT,
+    add_extent,
+    extent,
+    make_folder,
+    one_message,
+    parsed,
+    require_writable,
+)
+from field_figures import draw_fields, draw_loss, write_log
 
 from adjoint import Variable, agreed
-from adjoint.comm import Allreduce, CartesianGrid, GatherField, size
+from adjoint.comm import Allreduce, CartesianGrid, size, thumbnail, write_field
 from adjoint.files import written_whole
 from adjoint.nn import MLP
 from adjoint.optimize import Composite, Result, StateError, minimize
@@ -136,13 +144,13 @@ class Inversion:
         return misfit
 
     def fields(self, unknowns: Any) -> dict[str, Any]:
-        """Return the whole fields on rank 0: κ found and exact, and the solution."""
-        gather, inner = GatherField(self.grid), self.grid.interior(1)
+        """Return the fields in this rank's patch: κ found and exact, and the solution."""
+        inner = self.grid.interior(1)
         kappa = self.kappa(unknowns)
         return {
-            "kappa": gather(kappa[inner]),
-            "exact": gather(self.exact[inner]),
-            "u": gather(self.poisson(kappa, self.source)),
+            "kappa": kappa[inner],
+            "exact": self.exact[inner],
+            "u": self.poisson(kappa, self.source),
         }
 
 
@@ -160,71 +168,13 @@ def typical(network: MLP) -> Any:
     return scale
 
 
-def errors(found: Any, exact: Any) -> tuple[float, float]:
-    """Return the greatest error of κ and its relative error in the L2 norm."""
-    difference = found - exact
-    relative = float(np.linalg.norm(difference) / np.linalg.norm(exact))
-    return float(np.abs(difference).max()), relative
-
-
-def draw_fields(path: Path, fields: dict[str, Any], grid: CartesianGrid, title: str) -> None:
-    """Draw exact κ, the network's κ and their difference side by side."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    kappa, exact = fields["kappa"], fields["exact"]
-    error = kappa - exact
-    low, high = float(exact.min()), float(exact.max())
-    largest = float(np.abs(error).max())
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
-    panels = [
-        ("exact κ", exact, "viridis", low, high),
-        ("network κ", kappa, "viridis", low, high),
-        ("network − exact", error, "RdBu_r", -largest, largest),
-    ]
-    for axis, (name, values, colours, least, greatest) in zip(axes, panels):
-        image = axis.imshow(
-            values.T, origin="lower", extent=(0, 1, 0, 1), cmap=colours, vmin=least, vmax=greatest
-        )
-        figure.colorbar(image, ax=axis, shrink=0.85)
-        for axis_index, line in enumerate((axis.axvline, axis.axhline)):
-            edges = {grid.patch(r)[0][axis_index] for r in range(grid.size)} - {0}
-            for edge in sorted(edges):
-                line(edge / grid.shape[axis_index], color="white" if colours == "viridis" else "k",
-                     linewidth=0.8, linestyle="--")  # fmt: skip
-        axis.set(title=name, xlabel="x", ylabel="y")
-    figure.suptitle(title)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def draw_loss(path: Path, result: Result) -> None:
-    """Draw the misfit and its gradient over the iterations."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
-    numbers = [i.iteration for i in result.history]
-    axis.semilogy(numbers, [i.loss for i in result.history], label="misfit")
-    axis.semilogy(numbers, [i.gradient_norm for i in result.history], label="|gradient|", alpha=0.6)
-    axis.set(xlabel="iteration", ylabel="relative misfit Σ(u − d)² / Σd²")
-    axis.grid(alpha=0.3)
-    axis.legend()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def write_log(path: Path, result: Result) -> None:
-    """Write one line an iteration."""
-    with written_whole(path) as file:
-        rows = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
-        rows.write(",".join(result.history[0]._fields) + "\n")
-        rows.writelines(",".join(f"{value!r}" for value in i) + "\n" for i in result.history)
-        rows.detach()
+def errors(inversion: Inversion, kappa: Any) -> tuple[float, float]:
+    """Return the greatest error of κ and its relative error in the L2 norm, over all ranks."""
+    exact = inversion.exact[inversion.grid.interior(1)]
+    difference = kappa - exact
+    largest = max(inversion.grid.comm.allgather(float(np.abs(difference).max())))
+    wrong, whole = inversion.total(np.array([np.sum(difference**2), np.sum(exact**2)]))
+    return largest, float(np.sqrt(wrong / whole))
 
 
 def arguments() -> argparse.Namespace:
@@ -232,17 +182,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    extent = parser.add_mutually_exclusive_group()
-    extent.add_argument(
-        "--patch",
-        type=int,
-        default=300,
-        metavar="P",
-        help="each rank a patch of P×P nodes (default 300)",
-    )
-    extent.add_argument(
-        "--size", type=int, metavar="N", help="N×N nodes in all, on any number of ranks"
-    )
+    add_extent(parser, patch=300)
     parser.add_argument("--field", choices=FIELDS, default="bumps", help="exact κ (default bumps)")
     parser.add_argument("--method", choices=[*METHODS], default="l-bfgs-b", help="default l-bfgs-b")
     parser.add_argument(
@@ -273,8 +213,7 @@ def arguments() -> argparse.Namespace:
     return parsed(
         parser,
         {
-            "--patch": lambda nodes: nodes >= 2,
-            "--size": lambda nodes: nodes is None or nodes >= 2,
+            **EXTENT,
             "--iterations": lambda count: count is None or count >= 1,
             "--observed": lambda share: 0 < share <= 1,
             "--noise": lambda noise: 0 <= noise < np.inf,
@@ -288,11 +227,7 @@ def main() -> None:
     with one_message(ValueError, OSError, ImportError):
         options = arguments()
         require_writable(options.out)
-        if options.size is None:
-            dims = CartesianGrid((2**20,) * 2).dims
-            shape = (dims[0] * options.patch, dims[1] * options.patch)
-        else:
-            shape = (options.size, options.size)
+        shape = extent(options)
         inversion = Inversion(shape, options.field, options.observed, options.noise, options.seed)
         make_folder(options.out)
     grid = inversion.grid
@@ -318,33 +253,48 @@ def main() -> None:
                       "noise": options.noise, "seed": options.seed, "ranks": size()},
         )  # fmt: skip
         solves = inversion.poisson.solve.solves - before
-        fields = inversion.fields(result.theta)
-        with agreed(grid.comm):
-            if grid.rank == 0:
-                report(options, inversion, result, fields, solves, time.perf_counter() - started)
+        report(options, inversion, result, solves, started)
 
 
 def report(
+    options: argparse.Namespace, inversion: Inversion, result: Result, solves: int, started: float
+) -> None:
+    """Write and draw the result, and say how good it is and where it lies.
+
+    Every rank writes its part of the fields; what is drawn is a thumbnail.
+    """
+    out, grid = options.out, inversion.grid
+    fields = inversion.fields(result.theta)
+    largest, relative = errors(inversion, fields["kappa"])
+    for name, patch in fields.items():
+        write_field(out / f"{name}.npy", grid, patch)
+    exact, found = (thumbnail(grid, fields[name]) for name in ("exact", "kappa"))
+    with agreed(grid.comm):
+        if grid.rank == 0:
+            theta = inversion.scale * result.theta
+            loss = [i.loss for i in result.history]
+            with written_whole(out / "result.npz") as file:
+                np.savez(file, theta=theta, loss=loss, max_error=largest, l2_error=relative)
+            write_log(out / "log.csv", result)
+            inversion.network.save(out / "network.npz", theta)
+            n, m = grid.shape
+            title = f"{options.field}, {n}×{m} nodes on {grid.size} ranks (dashed: patches)"
+            draw_fields(out / "kappa.png", exact, found, grid, title, "network")
+            draw_loss(out / "loss.png", result, "relative misfit Σ(u − d)² / Σd²")
+            seconds = time.perf_counter() - started
+            print_summary(options, result, solves, largest, relative, seconds)
+
+
+def print_summary(
     options: argparse.Namespace,
-    inversion: Inversion,
     result: Result,
-    fields: dict[str, Any],
     solves: int,
+    largest: float,
+    relative: float,
     seconds: float,
 ) -> None:
-    """Write and draw the result, and say how good it is and where it lies; on rank 0."""
+    """Say how good the result is and where it lies."""
     out = options.out
-    largest, relative = errors(fields["kappa"], fields["exact"])
-    theta = inversion.scale * result.theta
-    loss = [i.loss for i in result.history]
-    with written_whole(out / "result.npz") as file:
-        np.savez(file, **fields, theta=theta, loss=loss, max_error=largest, l2_error=relative)
-    write_log(out / "log.csv", result)
-    inversion.network.save(out / "network.npz", theta)
-    n, m = inversion.grid.shape
-    title = f"{options.field}, {n}×{m} nodes on {inversion.grid.size} ranks (dashed: patches)"
-    draw_fields(out / "kappa.png", fields, inversion.grid, title)
-    draw_loss(out / "loss.png", result)
     print(f"""
 iterations     {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
 PDE solves     {solves}
@@ -352,6 +302,7 @@ misfit         {result.history[0].loss:.3e} → {result.value:.3e}
 κ, max error   {largest:.4f}
 κ, L2 error    {100 * relative:.3f} %
 figures        {out / "kappa.png"}, {out / "loss.png"}
+fields         {", ".join(str(out / f"{name}.npy") for name in ("kappa", "exact", "u"))}
 results        {out / "result.npz"}, {out / "network.npz"}, {out / "log.csv"}, {out / "state.npz"}
 """)
 

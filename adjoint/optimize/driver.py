@@ -23,6 +23,7 @@ from .ranks import Ranks
 from .residuals import Residuals
 from .result import Result
 from .run import Callback, Run
+from .signals import handled
 from .state import StateFile
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 #: Options that say only when to stop: a run may be continued with others.
 _STOPPING = ("maxiter", "maxfun", "disp")
-
-#: Signals that ask a process to end. By convention it then returns 128 and the signal's number.
-_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def minimize(
@@ -54,7 +52,8 @@ def minimize(
 
     The method runs on rank 0; the other ranks serve it, evaluating the misfit when they are told
     to. Value and gradient come from one run of the misfit. All ranks call this function; of all
-    arguments but ``misfit`` and ``comm``, those of rank 0 count.
+    arguments but ``misfit`` and ``comm``, those of rank 0 count. Rank 0 needs memory for all
+    parameters: for one at each node of a large grid there is ``adjoint.solvers.minimize_field``.
 
     Parameters
     ----------
@@ -228,12 +227,11 @@ def _saving_on_signals(run: Run, world: MPI.Comm) -> Iterator[None]:
     every other does. On several ranks that exception would leave the misfit on this rank only.
     """
 
-    def stop(signum: int, frame: Any) -> None:
+    def stop(signum: int, frame: Any, handler: Any) -> None:
         if run.saving:
-            run.after_saving = lambda: stop(signum, frame)
+            run.after_saving = lambda: stop(signum, frame, handler)
             return
         _save_anyway(run)
-        handler = previous[signum]
         if callable(handler) and handler is not signal.default_int_handler:
             handler(signum, frame)
             return
@@ -242,19 +240,11 @@ def _saving_on_signals(run: Run, world: MPI.Comm) -> Iterator[None]:
             world.Abort(128 + signum)
         raise SystemExit(128 + signum)
 
-    previous: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for signum in _ENDING:
-            former = signal.getsignal(signum)
-            wanted = run.state is not None if signum == signal.SIGTERM else world.size > 1
-            if wanted and former not in (None, signal.SIG_IGN):
-                previous[signum] = former
-                signal.signal(signum, stop)
-    try:
+    wanted = [signal.SIGTERM] if run.state is not None else []
+    if world.size > 1:
+        wanted.append(signal.SIGINT)
+    with handled(stop, wanted):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

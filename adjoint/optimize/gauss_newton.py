@@ -149,7 +149,9 @@ class GaussNewton:
         return Outcome(theta, value, gradient, success, message)
 
     def recall(self, arrays: Remembered, size: int) -> Array | None:
-        shapes = {"theta": (size,), "gradient": (size,), "numbers": (5,)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "theta": (size,), "gradient": (size,), "numbers": (5,),
+        }  # fmt: skip
         for name in {"left", "right"} & {*arrays}:
             counts = arrays.get(f"{name}_counts", np.zeros(0))
             shapes[name] = (len(arrays[name]), int(counts.sum()))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..tape import Tape
 from ..variable import Array, Variable
-from ..world import agreed, portable
+from ..world import portable
+from .evaluation import resident, value_and_gradient
 from .result import Result
 
 if TYPE_CHECKING:
@@ -98,19 +97,8 @@ class Ranks:
         from mpi4py import MPI
 
         self.world.Bcast(theta, 0)
-        with Tape(comm=self.world) as tape:
-            x = tape.watch(theta.reshape(self.shape).astype(self.dtype, copy=False))
-            loss = self.misfit(x)
-        with agreed(self.world):
-            if not isinstance(loss, Variable):
-                raise TypeError(
-                    f"minimize: misfit returned a {type(loss).__name__}, expected a Variable"
-                )
-            if loss.size != 1:
-                raise ValueError(f"minimize: misfit has shape {loss.shape}, expected a scalar")
-            value = float(loss.value.item())
-            self._require_finite(value, where)
-        (partial,) = tape.gradient(loss, [x])
+        point = theta.reshape(self.shape).astype(self.dtype, copy=False)
+        value, partial = value_and_gradient(self.misfit, point, self.world, where)
         gradient = np.empty_like(theta)
         self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
         return value, gradient, self._memory()
@@ -123,14 +111,5 @@ class Ranks:
         """Return the largest resident set of any rank, on rank 0; collective."""
         from mpi4py import MPI
 
-        memory = self.world.reduce(_resident(), MPI.MAX, 0)
+        memory = self.world.reduce(resident(), MPI.MAX, 0)
         return 0.0 if memory is None else memory
-
-
-def _resident() -> float:
-    """Return this process's largest resident set so far, in bytes."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1.0 if sys.platform == "darwin" else 1024.0
-    )
