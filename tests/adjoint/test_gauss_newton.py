@@ -163,6 +163,28 @@ def test_the_learned_derivative_finds_the_minimum_of_the_exact_one() -> None:
     assert learned.value == pytest.approx(exact.value, rel=1e-6, abs=1e-20)
 
 
+def test_what_is_learned_on_the_way_is_broydens_matrix(tmp_path: Path) -> None:
+    a, b, state = matrix(9), matrix(9, 1, seed=1)[:, 0], tmp_path / "run.npz"
+    composite = Composite(lambda x: np.tanh(x), lambda field: a @ field - b)
+    iterates: list[Any] = []
+    found = quiet(
+        composite, START / 3, state=state, options={"maxiter": 4, "damping": 10.0},
+        callback=lambda iteration, theta: iterates.append(theta),
+    )  # fmt: skip
+    assert found.message == "maxiter iterations were made"
+    assert found.evaluations == 5  # no step was refused
+    fields = [np.tanh(theta) for theta in iterates]
+    learned = np.zeros_like(a)
+    for k, field in enumerate(fields):
+        if k:
+            v = field - fields[k - 1]
+            learned += np.outer(a @ v - learned @ v, v) / (v @ v)
+        r = a @ field - b
+        learned += np.outer(r, a.T @ r - learned.T @ r) / (r @ r)
+    with np.load(state) as archive:
+        np.testing.assert_allclose(archive["left"].T @ archive["right"], learned, atol=1e-11)
+
+
 def test_the_memory_bounds_the_rank(tmp_path: Path) -> None:
     state = tmp_path / "run.npz"
     quiet(made(True)[1], options={"maxiter": 12, "memory": 3}, state=state)
@@ -273,6 +295,7 @@ def test_a_start_that_cannot_be_bettered(composite: bool) -> None:
     zero: Any = Composite(lambda x: x * 1.0, lambda x: x - 1.0)
     found = quiet(zero if composite else (lambda x: zero(x)), np.ones(3))
     assert found.success
+    assert found.message == "the gradient is within gtol"
     assert (found.iterations, found.evaluations, found.value) == (0, 1, 0.0)
 
 
