@@ -99,8 +99,8 @@ def test_steps_of_a_few_rows_are_those_of_the_dense_system() -> None:
 
 def test_the_forcing_terms_of_eisenstat_and_walker() -> None:
     assert _next_forcing(0.5, 1.0, 0.0, 0.5) == 0.5  # nothing is known at the start
-    assert _next_forcing(0.2, 0.1, 1.0, 0.5) == pytest.approx(0.009)
-    assert _next_forcing(0.5, 0.1, 1.0, 0.5) == pytest.approx(0.225)  # guarded: 0.9 · 0.5²
+    assert _next_forcing(0.2, 0.2, 2.0, 0.5) == pytest.approx(0.009)
+    assert _next_forcing(0.5, 0.2, 2.0, 0.5) == pytest.approx(0.225)  # guarded: 0.9 · 0.5²
     assert _next_forcing(0.2, 5.0, 1.0, 0.5) == 0.5
 
 
@@ -161,6 +161,28 @@ def test_the_learned_derivative_finds_the_minimum_of_the_exact_one() -> None:
     learned = quiet(composite, options={"maxiter": 400})
     exact = quiet(lambda x: composite(x), options={"maxiter": 400})
     assert learned.value == pytest.approx(exact.value, rel=1e-6, abs=1e-20)
+
+
+def test_what_is_learned_on_the_way_is_broydens_matrix(tmp_path: Path) -> None:
+    a, b, state = matrix(9), matrix(9, 1, seed=1)[:, 0], tmp_path / "run.npz"
+    composite = Composite(lambda x: np.tanh(x), lambda field: a @ field - b)
+    iterates: list[Any] = []
+    found = quiet(
+        composite, START / 3, state=state, options={"maxiter": 4, "damping": 10.0},
+        callback=lambda iteration, theta: iterates.append(theta),
+    )  # fmt: skip
+    assert found.message == "maxiter iterations were made"
+    assert found.evaluations == 5  # no step was refused
+    fields = [np.tanh(theta) for theta in iterates]
+    learned = np.zeros_like(a)
+    for k, field in enumerate(fields):
+        if k:
+            v = field - fields[k - 1]
+            learned += np.outer(a @ v - learned @ v, v) / (v @ v)
+        r = a @ field - b
+        learned += np.outer(r, a.T @ r - learned.T @ r) / (r @ r)
+    with np.load(state) as archive:
+        np.testing.assert_allclose(archive["left"].T @ archive["right"], learned, atol=1e-11)
 
 
 def test_the_memory_bounds_the_rank(tmp_path: Path) -> None:
@@ -273,6 +295,7 @@ def test_a_start_that_cannot_be_bettered(composite: bool) -> None:
     zero: Any = Composite(lambda x: x * 1.0, lambda x: x - 1.0)
     found = quiet(zero if composite else (lambda x: zero(x)), np.ones(3))
     assert found.success
+    assert found.message == "the gradient is within gtol"
     assert (found.iterations, found.evaluations, found.value) == (0, 1, 0.0)
 
 

@@ -169,6 +169,7 @@ def test_the_inversion_finds_the_source() -> None:
         assert numbers["course_error"] < 0.08
 
 
+@pytest.mark.timeout(240)  # many small solves, slow where ranks wait for cores
 @pytest.mark.parallel([1, 2, 3, 4])
 def test_gauss_newton_takes_a_third_of_the_solves() -> None:
     inversion = Inversion((9, 8))
@@ -195,6 +196,7 @@ def test_gauss_newton_takes_a_third_of_the_solves() -> None:
     assert tape.records
 
 
+@pytest.mark.timeout(240)  # many small solves, slow where ranks wait for cores
 @pytest.mark.parallel([1, 2, 3, 4])
 def test_what_noisy_data_leave_uncertain() -> None:
     inversion = Inversion((8, 7), "quadratic", observed=1.0, noise=0.02)
