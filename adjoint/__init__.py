@@ -5,6 +5,7 @@ Every operator stands beside its two hand-written derivatives; communication is 
 
 from . import ops, optimize
 from .jacobian import Jacobian
+from .low_rank import Posterior, largest_eigenpairs
 from .operator import Operator
 from .tape import Tape
 from .variable import Spec, Variable
@@ -15,11 +16,13 @@ __version__ = "0.1.0"
 __all__ = [
     "Jacobian",
     "Operator",
+    "Posterior",
     "Spec",
     "Tape",
     "Variable",
     "agreed",
     "communicator",
+    "largest_eigenpairs",
     "ops",
     "optimize",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from importlib import import_module
 from types import TracebackType
@@ -18,13 +19,23 @@ if TYPE_CHECKING:
 
     from .operator import Operator
 
-_tapes: ContextVar[tuple[Tape, ...]] = ContextVar("tapes", default=())
+_tapes: ContextVar[tuple[Tape | None, ...]] = ContextVar("tapes", default=())
 
 
 def active_tape() -> Tape | None:
     """Return the innermost tape that is recording, or ``None``."""
     tapes = _tapes.get()
     return tapes[-1] if tapes else None
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Let no tape record what is done within the block, for an operator made of operators."""
+    token = _tapes.set((*_tapes.get(), None))
+    try:
+        yield
+    finally:
+        _tapes.reset(token)
 
 
 class Record:
@@ -93,7 +104,7 @@ class Tape:
         self._communicates = False
         self._spent = False
         self._unfinished: dict[int, str] = {}
-        self._token: Token[tuple[Tape, ...]] | None = None
+        self._token: Token[tuple[Tape | None, ...]] | None = None
 
     def __enter__(self) -> Tape:
         if self._token is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -38,6 +39,9 @@ def _own_key() -> int:
 
 
 _numbers = itertools.count()
+
+#: How a message begins that names a rank already.
+_NAMED = re.compile(r"rank \d+: ")
 
 
 def identity(comm: MPI.Comm) -> tuple[int, int] | None:
@@ -102,8 +106,9 @@ def agree(comm: MPI.Comm, error: Exception | None = None) -> None:
         return
     found = portable(error) if error is not None and comm.rank == first else None
     kind, message = comm.bcast(found, first)
+    named = "" if _NAMED.match(message) else f"rank {first}: "  # by an agreement within this one
     try:
-        agreed = kind(f"rank {first}: {message}")
+        agreed = kind(f"{named}{message}")
     except TypeError:  # an exception that is not made from one message
         agreed = RuntimeError(f"rank {first}: {kind.__name__}: {message}")
     raise agreed from error
@@ -123,7 +128,7 @@ def portable(error: BaseException) -> tuple[type[BaseException], str]:
 def agreed(comm: MPI.Comm) -> Iterator[None]:
     """Run a block that may fail on some ranks; where it does, all ranks raise the same exception.
 
-    The block must not communicate.
+    The block must not communicate, but in steps whose own errors are agreed.
 
     Examples
     --------

@@ -1,4 +1,9 @@
-"""Whole fields on one rank, distributed over a grid and collected again."""
+"""Whole fields on one rank, distributed over a grid and collected again.
+
+That rank needs memory for all of it. Fields in files, and pictures of them, need none of this: see
+:func:`~adjoint.comm.read_field`, :func:`~adjoint.comm.write_field` and
+:func:`~adjoint.comm.thumbnail`.
+"""
 
 from __future__ import annotations
 

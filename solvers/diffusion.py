@@ -11,9 +11,31 @@ from ..comm import CartesianGrid
 from ..operator import Operator
 from ..variable import Array
 from ..world import agreed
-from .pattern import Pattern
+from .stencil import Stencil
 
 Slices = tuple[slice, ...]
+
+
+def node_spacing(
+    name: str,
+    grid: CartesianGrid,
+    spacing: float | Sequence[float] | None,
+    extent: float | Sequence[float] | None,
+) -> tuple[float, ...]:
+    """Return the distance of nodes along each axis, from itself or from the lengths of the box.
+
+    Raises
+    ------
+    ValueError
+        On all ranks, where both are given or do not fit the grid.
+    """
+    with agreed(grid.comm):
+        if spacing is not None and extent is not None:
+            raise ValueError(f"{name}: got spacing and extent, expected one of them")
+        if spacing is None:
+            lengths = np.broadcast_to(np.asarray(1.0 if extent is None else extent), grid.ndim)
+            spacing = [float(length) / (n + 1) for length, n in zip(lengths, grid.shape)]
+        return tuple(float(h) for h in np.broadcast_to(spacing, grid.ndim))
 
 
 class Faces:
@@ -134,17 +156,8 @@ class DiffusionMatrix(Operator):
     def __init__(self, grid: CartesianGrid, spacing: float | Sequence[float]) -> None:
         self.grid = grid
         self._faces = Faces(self.name, grid, spacing)
-        numbers = grid.numbers(1)
-        columns = np.stack([numbers[part].ravel() for part in self._neighbours()], axis=-1)
-        present = columns >= 0
-        # Neighbours on other ranks have numbers before or after all own ones: sort each row.
-        order = np.argsort(np.where(present, columns, np.iinfo(np.int64).max), axis=1)
-        nodes = np.arange(len(columns))[:, None]
-        kept = present[nodes, order]
-        self._entries = (order * len(columns) + nodes)[kept]
-        indptr = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
-        self.pattern = Pattern(indptr, columns[nodes, order][kept], comm=grid.comm)
-        self._stencils = np.empty((2 * grid.ndim + 1, *grid.patch_shape))
+        self._stencil = Stencil(grid)
+        self.pattern = self._stencil.pattern
 
     def check(self, kappa: Any) -> None:
         with agreed(self.grid.comm):
@@ -154,7 +167,7 @@ class DiffusionMatrix(Operator):
                 self._require_positive(kappa, axis)
 
     def forward(self, kappa: Any) -> Any:
-        stencils, middle = self._stencils, self.grid.ndim
+        stencils, middle = self._stencil.fields, self._stencil.middle
         stencils[middle] = 0.0
         for axis, weight in enumerate(self._faces.weights):
             coupling = kappa[self._faces.within(axis, slice(0, -1))]
@@ -165,15 +178,14 @@ class DiffusionMatrix(Operator):
             stencils[axis], stencils[2 * middle - axis] = before, after
             stencils[middle] -= before
             stencils[middle] -= after
-        return stencils.reshape(-1)[self._entries]
+        return self._stencil.packed()
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
         return self.forward(tangents[0])
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
-        stencils, middle = self._stencils, self.grid.ndim
-        stencils.fill(0.0)
-        stencils.reshape(-1)[self._entries] = cotangents[0]
+        stencils, middle = self._stencil.fields, self._stencil.middle
+        self._stencil.unpack(cotangents[0])
         kappa: Array = np.zeros(self._faces.padded)
         for axis, weight in enumerate(self._faces.weights):
             shape = list(self.grid.patch_shape)
@@ -189,13 +201,6 @@ class DiffusionMatrix(Operator):
             kappa[self._faces.within(axis, slice(0, -1))] += coupling
             kappa[self._faces.within(axis, slice(1, None))] += coupling
         return (kappa,)
-
-    def _neighbours(self) -> list[Slices]:
-        """Return where in the padded patch each node of the stencil is, in order of ``forward``."""
-        axes = range(self.grid.ndim)
-        before = [self._faces.within(axis, slice(0, -2)) for axis in axes]
-        after = [self._faces.within(axis, slice(2, None)) for axis in reversed(axes)]
-        return [*before, self.grid.interior(1), *after]
 
     def _require_positive(self, kappa: Array, axis: int) -> None:
         used = kappa[self._faces.within(axis, slice(None))]

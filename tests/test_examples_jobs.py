@@ -14,6 +14,9 @@ from tests.jobs import refused, run
 POISSON = "poisson_inversion.py"
 
 
+NONLINEAR = "nonlinear_diffusion.py"
+
+
 def invert(*arguments: Any, ranks: int = 2) -> subprocess.CompletedProcess[str]:
     return run(f"examples/{POISSON}", *arguments, ranks=ranks)
 
@@ -33,7 +36,8 @@ def test_an_inversion_leaves_its_files_and_continues_bit_for_bit(tmp_path: Path)
     assert whole.returncode == 0, whole.stderr
     names = {p.name for p in (tmp_path / "whole").iterdir()}
     figures = {"kappa.png", "loss.png"}
-    assert names == {"state.npz", "result.npz", "network.npz", "log.csv", *figures}
+    fields = {"kappa.npy", "exact.npy", "u.npy"}
+    assert names == {"state.npz", "result.npz", "network.npz", "log.csv", *figures, *fields}
     for name in figures:
         assert (tmp_path / "whole" / name).read_bytes().startswith(b"\x89PNG")
     assert "iteration     8" in whole.stdout
@@ -47,10 +51,76 @@ def test_an_inversion_leaves_its_files_and_continues_bit_for_bit(tmp_path: Path)
     rest = invert(*common, "--iterations", 8, "--resume", "--out", tmp_path / "parts")
     assert rest.returncode == 0, rest.stderr
     with np.load(tmp_path / "whole/result.npz") as a, np.load(tmp_path / "parts/result.npz") as b:
-        assert a["kappa"].shape == (12, 12)
         assert set(a.files) == set(b.files)
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
+    for name in fields:
+        assert np.load(tmp_path / "whole" / name).shape == (12, 12)
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_a_learned_law_leaves_its_files_and_continues(tmp_path: Path) -> None:
+    common = ("--size", 8, "--noise", 0.02, "--out", tmp_path)
+    first = run(f"examples/{NONLINEAR}", *common, "--iterations", 2, ranks=1)
+    assert first.returncode == 0, first.stderr
+    rest = run(f"examples/{NONLINEAR}", *common, "--iterations", 4, "--resume", ranks=1)
+    assert rest.returncode == 0, rest.stderr
+    assert "iteration     4" in rest.stdout
+    assert "law, L2 error" in rest.stdout
+    figures = {"law.png", "temperature.png", "loss.png"}
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"state.npz", "result.npz", "network.npz", "log.csv", *figures}
+    for name in figures:
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    for name in names:
+        assert str(tmp_path / name) in rest.stdout
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 6
+    with np.load(tmp_path / "result.npz") as result:
+        assert result["u"].shape == result["data"].shape == (4, 8, 8)
+        assert result["loss"][-1] < result["loss"][0]
+        assert 0 < result["l2_error"] < result["max_error"]
+
+
+def test_a_source_inversion_leaves_its_files_and_continues(tmp_path: Path) -> None:
+    common = ("--size", 8, "--steps", 4, "--sensors", 3, "--course", "sought", "--out", tmp_path)
+    for iterations, more in ((1, ()), (3, ("--resume",))):
+        arguments = (*common, "--iterations", iterations, *more)
+        found = run("examples/source_inversion.py", *arguments, ranks=1)
+        assert found.returncode == 0, found.stderr
+    names = {"state.npz", "result.npz", "log.csv", "source.png"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    assert (tmp_path / "source.png").read_bytes().startswith(b"\x89PNG")
+    for name in names:
+        assert str(tmp_path / name) in found.stdout
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
+    with np.load(tmp_path / "result.npz") as result:
+        assert result["found"].shape == (8, 8)
+        assert result["observed"].shape == (9, 4)
+        assert result["misfits"][1] < result["misfits"][0]
+
+
+def test_the_uncertainty_leaves_its_figure_and_gauss_newton_continues(tmp_path: Path) -> None:
+    common = ("--size", 8, "--noise", 0.01)
+    found = run(
+        "examples/poisson_uncertainty.py", *common, "--iterations", 4, "--rank", 5,
+        "--out", tmp_path, ranks=1,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    figure = tmp_path / "uncertainty.png"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert f"figure         {figure}" in found.stdout
+    with np.load(tmp_path / "uncertainty.npz") as archive:
+        deviation = f"{np.sqrt(np.mean(archive['posterior'] ** 2)):.4f} afterwards"
+        assert archive["eigenvalues"].shape == (5,)
+    assert deviation in found.stdout
+
+    for iterations, options in ((3, ()), (5, ("--resume",))):
+        found = invert(*common, "--method", "gauss-newton", "--iterations", iterations, *options,
+                       "--out", tmp_path / "parts", ranks=1)  # fmt: skip
+        assert found.returncode == 0, found.stderr
+    assert "3 iterations done" in found.stdout
+    assert "iteration     5" in found.stdout
+    assert "PDE solves" in found.stdout
 
 
 @pytest.mark.parametrize(
@@ -69,6 +139,10 @@ def test_a_bad_option_is_named_once(
 ) -> None:
     refused(message, POISSON, *arguments, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_option_of_a_source_is_named_once(tmp_path: Path) -> None:
+    refused("--steps 1 is out of range", "source_inversion.py", "--steps", 1, "--out", tmp_path)
 
 
 @pytest.mark.parametrize("below", ["", "folder"])
@@ -118,7 +192,12 @@ def test_a_grid_smaller_than_its_ranks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "option"), [(POISSON, "--observed OBSERVED"), ("polynomial.py", "--theta THETA")]
+    ("program", "option"),
+    [
+        (POISSON, "--observed OBSERVED"),
+        (NONLINEAR, "--noise NOISE"),
+        ("polynomial.py", "--theta THETA"),
+    ],
 )
 def test_help_is_printed_once(program: str, option: str) -> None:
     found = run(f"examples/{program}", "--help")

@@ -112,3 +112,8 @@ def test_the_least_budget(steps: int, storage: str, least: int, what: str) -> No
     with pytest.raises(ValueError, match=message):
         planned(steps, least - 1, 2, storage)
     assert planned(steps, least, 2, storage).bytes == least
+
+
+def test_steps_that_keep_nothing_fit_any_budget() -> None:
+    found = planned(9, 1, runs=2, step=0)
+    assert (found.bytes, found.recomputed, found.memory_snapshots) == (0, 0, 0)

@@ -1,0 +1,28 @@
+"""Interpolation between the nodes of a distributed grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from adjoint import communicator
+from adjoint.comm import CartesianGrid
+from adjoint.solvers.sensors import Sensors
+
+COMM = communicator()
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+def test_sensors_interpolate_linearly() -> None:
+    grid, spacing = CartesianGrid((6, 7)), (0.5, 2.0)
+    positions = np.random.default_rng(3).random((20, 2)) * (2.5, 12.0)
+    positions[:2] = (1.5, 8.0), (2.5, 12.0)  # nodes
+    sensors = Sensors("sensors", grid, spacing, positions)
+    assert sorted(np.concatenate(COMM.allgather(sensors.owned))) == [*range(20)]
+    x, y = grid.coordinates(spacing)
+    u = sensors.pattern.exchange.fetch((2 + 3 * x - 0.5 * y + x * y).ravel())
+    a, b = positions[sensors.owned].T
+    found = sensors.pattern.matrix(sensors.values) @ u
+    np.testing.assert_allclose(found, 2 + 3 * a - 0.5 * b + a * b, rtol=1e-12)
+    assert (sensors.values > 0).all()  # so the nodes are those around a sensor
+    assert (np.diff(sensors.pattern.indptr)[sensors.owned < 2] == 1).all()
