@@ -91,10 +91,10 @@ class AcousticWave(TimeLoop):
     ranks, and each rank's cotangent is that of its own copy.
 
     ``u`` is the pressure in a medium whose bulk modulus is constant, ``c² = κ/ρ``, or, in two
-    dimensions, the displacement across the plane (SH) in one whose density is, ``c² = µ/ρ``; a pressure in a medium
-    of constant density has ``c²∇²u`` instead, which differs where ``c`` does. With
-    ``D`` for differences to the points between nodes, ``C`` the mean of the two nodes' ``c²``, and
-    ``P`` the interpolation to receivers,
+    dimensions, the displacement across the plane (SH) in one whose density is, ``c² = µ/ρ``; a
+    pressure in a medium of constant density has ``c²∇²u`` instead, which differs where ``c`` does.
+    With ``D`` for differences to the points between nodes, ``C`` the mean of the two nodes' ``c²``,
+    and ``P`` the interpolation to receivers,
 
         uⁿ⁺¹ = 2uⁿ − uⁿ⁻¹ + Δt² (L uⁿ + fⁿ),   L = −Σ Dᵀ C D,   dⁿ = P uⁿ.
 
