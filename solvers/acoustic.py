@@ -90,11 +90,11 @@ class AcousticWave(TimeLoop):
     output is [shot, receiver, time] with the receivers of this rank. Wavelets are the same on all
     ranks, and each rank's cotangent is that of its own copy.
 
-    ``u`` is the pressure in a medium whose bulk modulus is constant, ``c² = κ/ρ``, or the
-    displacement across the plane (SH) in one whose density is, ``c² = µ/ρ``; a pressure in a medium
-    of constant density has ``c²∇²u`` instead, which differs where ``c`` does. With
-    ``D`` for differences to the points between nodes, ``C`` the mean of the two nodes' ``c²``, and
-    ``P`` the interpolation to receivers,
+    ``u`` is the pressure in a medium whose bulk modulus is constant, ``c² = κ/ρ``, or, in two
+    dimensions, the displacement across the plane (SH) in one whose density is, ``c² = µ/ρ``; a
+    pressure in a medium of constant density has ``c²∇²u`` instead, which differs where ``c`` does.
+    With ``D`` for differences to the points between nodes, ``C`` the mean of the two nodes' ``c²``,
+    and ``P`` the interpolation to receivers,
 
         uⁿ⁺¹ = 2uⁿ − uⁿ⁻¹ + Δt² (L uⁿ + fⁿ),   L = −Σ Dᵀ C D,   dⁿ = P uⁿ.
 
@@ -105,8 +105,8 @@ class AcousticWave(TimeLoop):
 
     In the layers at the ends of an axis (see :class:`~adjoint.solvers.pml.Layers`), that axis has
     ``−Dᵀp + φ`` with ``p = C (D u + ψ)`` in place of ``−Dᵀ C D u``, where ``ψ`` and ``φ`` follow
-    ``ψ ← b ψ + a D u`` and ``φ ← b φ − a Dᵀ p``. Their transpose:
-    with ``φ̄ ← b φ̄ + λ``, ``r = λ + a φ̄``, ``μ ← b μ + C D r``,
+    ``ψ ← b ψ + a D u`` and ``φ ← b φ − a Dᵀ p``. Their transpose: with ``φ̄ ← b φ̄ + λ``,
+    ``r = λ + a φ̄``, ``μ ← b μ + C D r``,
 
         Lᵀλ = −Dᵀ (C D r + a μ),   C̄ = −Δt² Σₙ (D r)(D uⁿ + ψⁿ).
 
@@ -260,7 +260,9 @@ class AcousticWave(TimeLoop):
         self, grid: CartesianGrid, sides: bool | str | Sequence[str]
     ) -> tuple[tuple[bool, bool], ...]:
         """Return whether the low and the high end of each axis are free surfaces."""
-        named = ("top",) if sides is True else sides or ()
+        named = sides
+        if not isinstance(named, str | Sequence):
+            named = ("top",) if named else ()
         free = chosen_sides(self.name, "free_surface", grid, named)
         if grid.ndim == 2 and {*np.ravel(named)} - {"top"}:
             raise ValueError(

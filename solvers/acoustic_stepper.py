@@ -60,10 +60,13 @@ class Stepper(ABC):
     Parameters
     ----------
     grid : CartesianGrid
+    ghost : int
+        Ghost layers on either side.
     dtype : numpy.dtype
 
     Attributes
     ----------
+    ghost : int
     padding : Padding
         Of fields.
     halo : HaloBuffers

@@ -74,6 +74,9 @@ FAULTS: dict[str, tuple[str, dict[str, Any], tuple[Any, ...], str]] = {
         "acoustic", {"sources": [[5, 1]]}, ("--shot-groups", 2),
         "--shot-groups 2 is more than the 1 shots",
     ),
+    "a model of the plane in space": (
+        "acoustic", {}, ("--dimensions", 3), "--dimensions 3 takes neither --model nor --save-",
+    ),
     "missing keys": ("elastic", {"vs": None, "dt": None}, (), "lacks the keys vs, dt"),
     "a wrong shape": (
         "elastic", {"rho": np.ones((13, 18))}, (), "rho has shape (13, 18), expected (18, 13)",

@@ -31,7 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "free surface": {"free_surface": True},
     "one layer": {"pml_sides": ("left",)},
     "second order": {"order": 2},
-    "second order, free surface": {"order": 2, "free_surface": True},
+    "second order, free surface": {"order": 2, "free_surface": "top"},
     "two layers, second order": {"pml_sides": ("top", "right"), "order": 2},
     "different spacings": {"spacing": (10.0, 12.0)},
     "space": SPACE,
