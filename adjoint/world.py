@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .spans import span
+
 if TYPE_CHECKING:
     from mpi4py import MPI
 
@@ -100,7 +102,8 @@ def agree(comm: MPI.Comm, error: Exception | None = None) -> None:
             raise error
         return
     faulty = np.array(comm.size if error is None else comm.rank)
-    comm.Allreduce(MPI.IN_PLACE, faulty, MPI.MIN)
+    with span("wait"):
+        comm.Allreduce(MPI.IN_PLACE, faulty, MPI.MIN)
     first = int(faulty)
     if first == comm.size:
         return

@@ -210,6 +210,9 @@ TARGETS = [
            claim("check / reverse, first sweep of the example"), check),
     Target("poisson", "later checks of records / reverse sweep", "≤", 1e-4,
            claim("check / reverse, later sweeps")),
+    Target("gauss_newton", "Gauss-Newton / L-BFGS, PDE solves for its last misfit, worst case", "≤",
+           1 / 3, lambda r: worst([c["share"] for c in r["parameters"]["courses"].values()])
+           if r["parameters"]["levels"][-1] == 400 else None),
     *_wave("acoustic", 1.0, 1.5),
     *_wave("elastic", 1.2, 2.0),
     Target("elastic_memory", "elastic gradient, 1000×1000, 2000 steps: peak GB", "≤", 6,

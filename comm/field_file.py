@@ -9,7 +9,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
 from ..files import move_into_place
 from ..variable import Array
@@ -20,8 +19,8 @@ from .grid import CartesianGrid, same_on_all_ranks
 def write_field(path: str | os.PathLike[str], grid: CartesianGrid, patch: Any) -> None:
     """Write a field into one ``.npy`` file, as ``numpy.save`` would write the whole of it.
 
-    Every rank writes the part that it has, through MPI-IO, so that no rank needs memory for more.
-    The file takes the place of a former one in one step: it is there whole or not at all.
+    Every rank writes the part that it has at its place, so that no rank needs memory for more. The
+    file takes the place of a former one in one step: it is there whole or not at all.
 
     Parameters
     ----------
@@ -47,6 +46,7 @@ def write_field(path: str | os.PathLike[str], grid: CartesianGrid, patch: Any) -
     Examples
     --------
     >>> import tempfile
+    >>> from mpi4py import MPI
     >>> grid = CartesianGrid((6, 4), comm=MPI.COMM_SELF)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_field(f"{folder}/ones.npy", grid, np.ones(grid.patch_shape))
@@ -186,36 +186,42 @@ def _begin(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
 def _fill(
     path: str, grid: CartesianGrid, patches: Sequence[Array], offset: int, stride: int
 ) -> None:
-    """Write this rank's part of each field at its place, and force the file to the disk.
+    """Write this rank's part of each field at its place, and force it to the disk.
 
-    MPI's own calls are collective, but each ends with an error on every rank or with none: errors
-    are caught behind the last one and then agreed on.
+    Not through MPI-IO: Open MPI's says nothing where the disk is full.
     """
-    components = patches[0].shape[: -grid.ndim]
-    element = MPI.BYTE.Create_contiguous(patches[0].dtype.itemsize).Commit()
-    part = element.Create_subarray(
-        [*components, *grid.shape], patches[0].shape, [0] * len(components) + list(grid.start)
-    ).Commit()
-    try:
-        comm: Any = grid.comm
-        file = MPI.File.Open(comm, path, MPI.MODE_WRONLY)
-        error: MPI.Exception | None = None
+    with open(path, "r+b", buffering=0) as file:
         for number, patch in enumerate(patches):
-            try:
-                file.Set_view(offset + number * stride, element, part)
-                content = np.ascontiguousarray(patch).reshape(-1).view(np.uint8)
-                file.Write_all([content, patch.size, element])
-            except MPI.Exception as caught:
-                error = error or caught
-        try:
-            file.Sync()
-        except MPI.Exception as caught:
-            error = error or caught
-        file.Close()
-        if error is not None:
-            raise error
-    except MPI.Exception as caught:
-        raise OSError(f"write_field: {path} cannot be written: {caught}") from caught
-    finally:
-        part.Free()
-        element.Free()
+            array = np.ascontiguousarray(patch)
+            content = array.reshape(-1).view(np.uint8).data
+            places, length = _runs(grid, array.shape)
+            length *= array.itemsize
+            for i, place in enumerate(places.tolist()):
+                begin = offset + number * stride + place * array.itemsize
+                _write_at(file.fileno(), content[i * length : (i + 1) * length], begin)
+        os.fsync(file.fileno())
+
+
+def _runs(grid: CartesianGrid, shape: tuple[int, ...]) -> tuple[Array, int]:
+    """Return where the parts of a patch begin that lie together in the whole, and their length.
+
+    Both in entries. A patch that has all of the last axes has longer parts, and fewer of them.
+    """
+    lead = len(shape) - grid.ndim
+    whole = (*shape[:lead], *grid.shape)
+    start = (0,) * lead + grid.start
+    axis = len(shape) - 1
+    while axis > 0 and shape[axis] == whole[axis]:
+        axis -= 1
+    behind = prod(whole[axis + 1 :])
+    places: Array = np.zeros((), np.int64)
+    for first, n, of in zip(start[:axis], shape[:axis], whole[:axis]):
+        places = np.add.outer(places * of, np.arange(first, first + n))
+    return (places.ravel() * whole[axis] + start[axis]) * behind, shape[axis] * behind
+
+
+def _write_at(descriptor: int, content: memoryview, place: int) -> None:
+    """Write all of some bytes, of which the system may take a part at a time."""
+    while len(content):
+        written = os.pwrite(descriptor, content, place)
+        content, place = content[written:], place + written

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adjoint.comm import CartesianGrid
-from adjoint.files import written_whole
-from adjoint.optimize import Result
 
 
 def draw_fields(
@@ -56,30 +53,3 @@ def draw_fields(
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
     plt.close(figure)
-
-
-def draw_loss(path: Path, result: Result, label: str) -> None:
-    """Draw the misfit and its gradient over the iterations."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
-    numbers = [i.iteration for i in result.history]
-    axis.semilogy(numbers, [i.loss for i in result.history], label="misfit")
-    axis.semilogy(numbers, [i.gradient_norm for i in result.history], label="|gradient|", alpha=0.6)
-    axis.set(xlabel="iteration", ylabel=label)
-    axis.grid(alpha=0.3)
-    axis.legend()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def write_log(path: Path, result: Result) -> None:
-    """Write one line an iteration."""
-    with written_whole(path) as file:
-        rows = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
-        rows.write(",".join(result.history[0]._fields) + "\n")
-        rows.writelines(",".join(f"{value!r}" for value in i) + "\n" for i in result.history)
-        rows.detach()

@@ -26,7 +26,8 @@ from command_line import (
     parsed,
     require_writable,
 )
-from field_figures import draw_fields, draw_loss, write_log
+from field_figures import draw_fields
+from run_report import Report, add_options
 
 from adjoint import Variable, agreed
 from adjoint.comm import (
@@ -38,6 +39,7 @@ from adjoint.comm import (
     thumbnail,
     write_field,
 )
+from adjoint.files import written_whole
 from adjoint.optimize import Result, StateError
 from adjoint.solvers import InnerProduct, Poisson, Tikhonov, TotalVariation, minimize_field
 
@@ -182,6 +184,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of observations and noise")
     parser.add_argument("--out", type=Path, default=Path("results/field"),
                         help="folder for figures and results (default results/field)")  # fmt: skip
+    add_options(parser)
     parser.add_argument("--resume", action="store_true",
                         help="continue the run in --out, on any number of processes")  # fmt: skip
     return parsed(
@@ -214,7 +217,8 @@ def main() -> None:
             f"penalty {inversion.penalty}",
             flush=True,
         )
-    with one_message(StateError, OSError):
+    with one_message(StateError, OSError), Report(options, __doc__) as report:
+        report.draw(inversion.misfit, inversion.start)
         result = minimize_field(
             inversion.misfit,
             inversion.start,
@@ -222,41 +226,50 @@ def main() -> None:
             bounds=BOUNDS,
             inner=inversion.inner,
             options={"maxiter": options.iterations},
+            callback=report.iteration,
             state=options.out / "state.npz",
             every=25,
             resume=options.resume,
-            metadata={"penalty": str(inversion.penalty), "observed": options.observed,
-                      "noise": options.noise, "seed": options.seed},
+            metadata=report.metadata(penalty=str(inversion.penalty), observed=options.observed,
+                                     noise=options.noise, seed=options.seed),
         )  # fmt: skip
-        report(options, inversion, result, started)
+        numbers = write(options, inversion, result)
+        report.finish([("", result)], {"kappa.png": "κ: exact, found, and the difference"}, numbers)
+    if grid.rank == 0:
+        tell(options.out, result, numbers, time.perf_counter() - started)
 
 
-def report(
-    options: argparse.Namespace, inversion: Inversion, result: Result, started: float
-) -> None:
-    """Write and draw the result, and say how good it is and where it lies."""
+def write(options: argparse.Namespace, inversion: Inversion, result: Result) -> dict[str, str]:
+    """Write and draw the result, and return how good it is; collective."""
     out, grid = options.out, inversion.grid
     write_field(out / "kappa.npy", grid, result.theta)
     error, before = inversion.error(result.theta), inversion.error(inversion.start)
     exact, found = (thumbnail(grid, field) for field in (inversion.exact, result.theta))
     with agreed(grid.comm):
-        if grid.rank:
-            return
-        penalty = {"variation": "total variation", "tikhonov": "Tikhonov"}[options.penalty]
-        nodes = "×".join(map(str, grid.shape))
-        title = f"penalty: {penalty}; {nodes} unknowns, ranks: {grid.size} (dashed: patches)"
-        draw_fields(out / "kappa.png", exact, found, grid, title, "found")
-        draw_loss(out / "loss.png", result, "misfit and penalty")
-        write_log(out / "log.csv", result)
-        seconds = time.perf_counter() - started
-        memory = result.history[-1].memory / 1e6
-        print(f"""
+        if grid.rank == 0:
+            with written_whole(out / "result.npz") as file:
+                np.savez(file, loss=[i.loss for i in result.history], error=error,
+                         start_error=before, found=found, exact=exact)  # fmt: skip
+            penalty = {"variation": "total variation", "tikhonov": "Tikhonov"}[options.penalty]
+            nodes = "×".join(map(str, grid.shape))
+            title = f"penalty: {penalty}; {nodes} unknowns, ranks: {grid.size} (dashed: patches)"
+            draw_fields(out / "kappa.png", exact, found, grid, title, "found")
+    return {
+        "κ, L2 error": f"{100 * before:.2f} % → {100 * error:.2f} %",
+        "memory": f"{result.history[-1].memory / 1e6:.0f} MB, the largest rank",
+    }
+
+
+def tell(out: Path, result: Result, numbers: dict[str, str], seconds: float) -> None:
+    """Say how good the result is and where it lies."""
+    found = "\n".join(f"{name:<14} {value}" for name, value in numbers.items())
+    print(f"""
 iterations     {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
 misfit         {result.history[0].loss:.4f} → {result.value:.4f} (noise alone: 0.5, and the penalty)
-κ, L2 error    {100 * before:.2f} % → {100 * error:.2f} %
-memory         {memory:.0f} MB, the largest rank
+{found}
 figures        {out / "kappa.png"}, {out / "loss.png"}
-results        {out / "kappa.npy"}, {out / "log.csv"}, {out / "state.npz"}
+results        {out / "kappa.npy"}, {out / "result.npz"}, {out / "log.csv"}, {out / "state.npz"}
+report         {out / "report.html"}, {out / "configuration.json"}
 """)
 
 

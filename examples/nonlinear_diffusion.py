@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from command_line import make_folder, one_message, parsed, require_writable
-from field_figures import draw_loss, write_log
+from run_report import Report, add_options
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import Bounds
 
@@ -244,6 +245,7 @@ def arguments() -> argparse.Namespace:
         help="folder for figures and results (default results/nonlinear)",
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    add_options(parser)
     return parsed(
         parser,
         {
@@ -273,48 +275,65 @@ def main() -> None:
             flush=True,
         )
     start = network.initial(options.seed)
-    with one_message(StateError, OSError):
+    with one_message(StateError, OSError), Report(options, __doc__) as report:
+        report.draw(inversion.misfit, start)
         result = minimize(
             inversion.misfit,
             start,
             bounds=PARAMETERS,
             options={"maxiter": options.iterations, "maxcor": 100},
+            callback=report.iteration,
             state=options.out / "state.npz",
             resume=options.resume,
-            metadata={"size": n, "observed": options.observed, "noise": options.noise,
-                      "seed": options.seed, "ranks": size()},
+            metadata=report.metadata(size=n, observed=options.observed, noise=options.noise,
+                                     seed=options.seed, ranks=size()),
         )  # fmt: skip
         fields = inversion.fields(result.theta)
+        numbers: dict[str, str] = {}
         with agreed(grid.comm):
             if grid.rank == 0:
-                seconds = time.perf_counter() - started
-                report(options.out, inversion, start, result, fields, seconds)
+                numbers = write(options.out, inversion, start, result, fields)
+        figures = {
+            "law.png": "The law: exact, learned and at the start",
+            "temperature.png": "u, its observations, and how far the fitted u is off",
+        }
+        report.finish([("", result)], figures, numbers)
+    if grid.rank == 0:
+        tell(options.out, result, figures, numbers, time.perf_counter() - started)
 
 
-def report(
-    out: Path, inversion: Inversion, start: Any, result: Result, fields: dict[str, Any],
-    seconds: float,
-) -> None:  # fmt: skip
-    """Write and draw the result, and say how good it is and where it lies; on rank 0."""
+def write(
+    out: Path, inversion: Inversion, start: Any, result: Result, fields: dict[str, Any]
+) -> dict[str, str]:
+    """Write and draw the result on rank 0, and return how good it is."""
     largest, relative = inversion.errors(result.theta)
     loss = [i.loss for i in result.history]
     with written_whole(out / "result.npz") as file:
         np.savez(file, **fields, theta=result.theta, loss=loss, range=inversion.range,
                  max_error=largest, l2_error=relative)  # fmt: skip
-    write_log(out / "log.csv", result)
     inversion.network.save(out / "network.npz", result.theta)
     draw_law(out / "law.png", inversion, start, result.theta, fields["true"])
     draw_fields(out / "temperature.png", fields)
-    draw_loss(out / "loss.png", result, "relative misfit Σ(u − d)² / Σd²")
     low, high = inversion.range
+    return {
+        "law, u": f"from {low:.2f} to {high:.2f}, all that occur",
+        "law, max error": f"{100 * largest:.2f} %",
+        "law, L2 error": f"{100 * relative:.2f} %",
+    }
+
+
+def tell(
+    out: Path, result: Result, figures: Iterable[str], numbers: dict[str, str], seconds: float
+) -> None:
+    """Say how good the result is and where it lies."""
+    found = "\n".join(f"{name:<14} {value}" for name, value in numbers.items())
     print(f"""
 iterations     {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
 misfit         {result.history[0].loss:.3e} → {result.value:.3e}
-law, u         from {low:.2f} to {high:.2f}, all that occur
-law, max error {100 * largest:.2f} %
-law, L2 error  {100 * relative:.2f} %
-figures        {out / "law.png"}, {out / "temperature.png"}, {out / "loss.png"}
+{found}
+figures        {", ".join(str(out / name) for name in (*figures, "loss.png"))}
 results        {out / "result.npz"}, {out / "network.npz"}, {out / "log.csv"}, {out / "state.npz"}
+report         {out / "report.html"}, {out / "configuration.json"}
 """)
 
 

@@ -26,13 +26,14 @@ from command_line import (
     parsed,
     require_writable,
 )
-from field_figures import draw_fields, draw_loss, write_log
+from field_figures import draw_fields
+from run_report import Report, add_options
 
 from adjoint import Variable, agreed
 from adjoint.comm import Allreduce, CartesianGrid, size, thumbnail, write_field
 from adjoint.files import written_whole
 from adjoint.nn import MLP
-from adjoint.optimize import Result, StateError, minimize
+from adjoint.optimize import Composite, Result, StateError, minimize
 from adjoint.solvers import Poisson
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
 
 FIELDS = ("bumps", "quadratic")
 BOUNDS = (0.5, 4.0)  # what is known of κ beforehand
+
+#: What each method is given, and how many iterations it makes if nothing else is said.
+METHODS: dict[str, dict[str, Any]] = {
+    "l-bfgs-b": {"maxiter": 400, "maxcor": 400},
+    "gauss-newton": {"maxiter": 100},
+}
 
 
 def exact_kappa(field: str, x: Any, y: Any) -> Any:
@@ -82,8 +89,12 @@ class Inversion:
     observed : numpy.ndarray of bool, shape of the patch
     data : numpy.ndarray, shape of the patch
         Observations of u.
+    deviation, energy : float
+        Standard deviation of their noise, and the sum of their squares.
     scale : numpy.ndarray, shape (parameters,)
         Parameters per unit of the optimiser's unknowns.
+    residual : Composite
+        From the unknowns to κ, and from κ to this patch's residuals.
     """
 
     def __init__(
@@ -113,19 +124,24 @@ class Inversion:
         rms = np.sqrt(self.total(np.sum(u**2)) / np.prod(shape))
         random = np.random.default_rng([seed, self.grid.rank])
         self.observed = random.permutation(u.size).reshape(u.shape) < round(observed * u.size)
-        self.data = u + noise * rms * random.standard_normal(u.shape)
+        self.deviation = float(noise * rms)
+        self.data = u + self.deviation * random.standard_normal(u.shape)
         self.energy = float(self.total(np.sum(self.data[self.observed] ** 2)))
+        self.residual = Composite(self.kappa, self.difference)
 
     def kappa(self, unknowns: Any) -> Any:
         """Return the network's diffusivity at the nodes of the padded patch."""
         theta = self.scale * unknowns
         return self.network(theta, self.points).reshape(self.grid.padded_shape(1))
 
+    def difference(self, kappa: Any) -> Any:
+        """Return ``(u − data) / √(Σ data²)`` where u is observed, and zero elsewhere."""
+        u = self.poisson(kappa, self.source)
+        return np.where(self.observed, u - self.data, 0.0) / np.sqrt(self.energy)
+
     def misfit(self, unknowns: Variable) -> Variable:
         """Return Σ (u − data)² / Σ data² over all observed nodes."""
-        u = self.poisson(self.kappa(unknowns), self.source)
-        residual = np.where(self.observed, u - self.data, 0.0)
-        misfit: Variable = self.total(np.sum(residual**2)) / self.energy
+        misfit: Variable = self.total(np.sum(self.residual(unknowns) ** 2))
         return misfit
 
     def fields(self, unknowns: Any) -> dict[str, Any]:
@@ -169,7 +185,12 @@ def arguments() -> argparse.Namespace:
     )
     add_extent(parser, patch=300)
     parser.add_argument("--field", choices=FIELDS, default="bumps", help="exact κ (default bumps)")
-    parser.add_argument("--iterations", type=int, default=400, help="of L-BFGS (default 400)")
+    parser.add_argument("--method", choices=[*METHODS], default="l-bfgs-b", help="default l-bfgs-b")
+    parser.add_argument(
+        "--iterations",
+        type=int,
+        help="of the method (default 400 of L-BFGS, 100 of Gauss-Newton)",
+    )
     parser.add_argument(
         "--observed",
         type=float,
@@ -190,11 +211,12 @@ def arguments() -> argparse.Namespace:
         help="folder for figures and results (default results/poisson)",
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    add_options(parser)
     return parsed(
         parser,
         {
             **EXTENT,
-            "--iterations": lambda count: count >= 1,
+            "--iterations": lambda count: count is None or count >= 1,
             "--observed": lambda share: 0 < share <= 1,
             "--noise": lambda noise: 0 <= noise < np.inf,
             "--seed": lambda seed: seed >= 0,
@@ -218,23 +240,32 @@ def main() -> None:
             f"{inversion.network.n_parameters} parameters",
             flush=True,
         )
-    with one_message(StateError, OSError):
+    with one_message(StateError, OSError), Report(options, __doc__) as report:
+        settings = dict(METHODS[options.method])
+        settings["maxiter"] = options.iterations or settings["maxiter"]
+        first = inversion.network.initial(options.seed) / inversion.scale
+        report.draw(inversion.misfit, first)
+        before = inversion.poisson.solve.solves
         result = minimize(
-            inversion.misfit,
-            inversion.network.initial(options.seed) / inversion.scale,
-            options={"maxiter": options.iterations, "maxcor": 400},
+            inversion.residual if options.method == "gauss-newton" else inversion.misfit,
+            first,
+            options.method,
+            options=settings,
+            callback=report.iteration,
             state=options.out / "state.npz",
             resume=options.resume,
-            metadata={"field": options.field, "shape": shape, "observed": options.observed,
-                      "noise": options.noise, "seed": options.seed, "ranks": size()},
+            metadata=report.metadata(field=options.field, shape=shape, observed=options.observed,
+                                     noise=options.noise, seed=options.seed, ranks=size()),
         )  # fmt: skip
-        report(options, inversion, result, started)
+        solves = inversion.poisson.solve.solves - before
+        numbers = {"PDE solves": f"{solves}", **write(options, inversion, result)}
+        report.finish([("", result)], {"kappa.png": "κ: exact, found, and the difference"}, numbers)
+    if grid.rank == 0:
+        tell(options.out, result, numbers, time.perf_counter() - started)
 
 
-def report(
-    options: argparse.Namespace, inversion: Inversion, result: Result, started: float
-) -> None:
-    """Write and draw the result, and say how good it is and where it lies.
+def write(options: argparse.Namespace, inversion: Inversion, result: Result) -> dict[str, str]:
+    """Write and draw the result, and return how good it is; collective.
 
     Every rank writes its part of the fields; what is drawn is a thumbnail.
     """
@@ -250,28 +281,24 @@ def report(
             loss = [i.loss for i in result.history]
             with written_whole(out / "result.npz") as file:
                 np.savez(file, theta=theta, loss=loss, max_error=largest, l2_error=relative)
-            write_log(out / "log.csv", result)
             inversion.network.save(out / "network.npz", theta)
             n, m = grid.shape
             title = f"{options.field}, {n}×{m} nodes on {grid.size} ranks (dashed: patches)"
             draw_fields(out / "kappa.png", exact, found, grid, title, "network")
-            draw_loss(out / "loss.png", result, "relative misfit Σ(u − d)² / Σd²")
-            print_summary(options, result, largest, relative, time.perf_counter() - started)
+    return {"κ, max error": f"{largest:.4f}", "κ, L2 error": f"{100 * relative:.3f} %"}
 
 
-def print_summary(
-    options: argparse.Namespace, result: Result, largest: float, relative: float, seconds: float
-) -> None:
+def tell(out: Path, result: Result, numbers: dict[str, str], seconds: float) -> None:
     """Say how good the result is and where it lies."""
-    out = options.out
+    found = "\n".join(f"{name:<14} {value}" for name, value in numbers.items())
     print(f"""
 iterations     {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
 misfit         {result.history[0].loss:.3e} → {result.value:.3e}
-κ, max error   {largest:.4f}
-κ, L2 error    {100 * relative:.3f} %
+{found}
 figures        {out / "kappa.png"}, {out / "loss.png"}
 fields         {", ".join(str(out / f"{name}.npy") for name in ("kappa", "exact", "u"))}
 results        {out / "result.npz"}, {out / "network.npz"}, {out / "log.csv"}, {out / "state.npz"}
+report         {out / "report.html"}, {out / "configuration.json"}
 """)
 
 

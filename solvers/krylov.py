@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from ..spans import span
 from ..variable import Array
 from ..world import agree
 from .errors import ConvergenceError
@@ -199,7 +200,10 @@ class KrylovSolver:
             return self._iterate(scale)
 
     def _iterate(self, scale: float) -> Solved:
-        self._ksp.solve(self._rhs, self._solution)
+        with span("set up"):
+            self._ksp.setUp()
+        with span("solve"):
+            self._ksp.solve(self._rhs, self._solution)
         self._watch()
         code, iterations = self._ksp.getConvergedReason(), self._ksp.getIterationNumber()
         reason = reason_named(petsc().KSP.ConvergedReason, code)
@@ -318,7 +322,8 @@ class KrylovSolver:
         from mpi4py import MPI
 
         flag = np.array(same)
-        self._pattern.comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
+        with span("wait"):
+            self._pattern.comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
         return bool(flag)
 
 

@@ -45,6 +45,8 @@ NEED_PETSC = (
     "tests/mpi/test_examples.py::test_a_source_and_its_gradient_do_not_depend_on_the_ranks",
     "tests/mpi/test_examples.py::test_the_gradient_of_a_source",
     "tests/mpi/test_examples.py::test_the_inversion_finds_the_source",
+    "tests/mpi/test_examples.py::test_gauss_newton_takes_a_third_of_the_solves",
+    "tests/mpi/test_examples.py::test_what_noisy_data_leave_uncertain",
     "tests/solvers/test_petsc.py::test_complex_petsc_is_refused",
     "tests/test_packaging.py::test_the_installed_library_works[True]",
     "tests/test_documentation.py::test_the_code_for_a_framework_runs[torch]",
@@ -61,6 +63,7 @@ NEED_PETSC = (
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.evolution]",
     "tests/test_documentation.py::test_the_code_of_a_page_runs[fields.md]",
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.field_optimizer]",
+    "tests/test_documentation.py::test_the_code_of_a_page_runs[gauss_newton.md]",
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.linear_solve]",
     "tests/test_documentation.py::test_the_code_of_a_page_runs[nonlinear.md]",
     "tests/test_documentation.py::test_the_examples_of_docstrings"
@@ -70,6 +73,8 @@ NEED_PETSC = (
     "tests/test_examples_jobs.py::test_an_inversion_leaves_its_files_and_continues_bit_for_bit",
     "tests/test_examples_jobs.py::test_a_learned_law_leaves_its_files_and_continues",
     "tests/test_examples_jobs.py::test_a_source_inversion_leaves_its_files_and_continues",
+    "tests/test_examples_jobs.py::test_the_uncertainty_leaves_its_figure_and_gauss_newton_continues",
+    "tests/test_examples_jobs.py::test_an_inversion_that_is_ended_leaves_a_report_and_goes_on",
     "tests/test_examples_jobs.py::test_a_bad_state_ends_all_ranks_with_one_message",
     "tests/test_examples_jobs.py::test_a_folder_in_the_way_of_the_state",
 )

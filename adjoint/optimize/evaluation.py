@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..spans import span
 from ..tape import Tape
 from ..variable import Array, Variable
 from ..world import agreed
@@ -44,7 +45,7 @@ def value_and_gradient(
     FloatingPointError
         On all ranks, where the value on rank 0 is not finite.
     """
-    with Tape(comm=world) as tape:
+    with span("misfit"), Tape(comm=world) as tape:
         x = tape.watch(point)
         loss = misfit(x)
     with agreed(world):
@@ -55,7 +56,8 @@ def value_and_gradient(
         value = float(loss.value.item())
         if world.rank == 0 and not np.isfinite(value):
             raise FloatingPointError(f"{name}: the misfit is {value} at {where}")
-    (gradient,) = tape.gradient(loss, [x])
+    with span("gradient"):
+        (gradient,) = tape.gradient(loss, [x])
     return value, gradient
 
 

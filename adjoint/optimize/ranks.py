@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..spans import sent, span
 from ..variable import Array, Variable
 from ..world import portable
 from .evaluation import resident, value_and_gradient
@@ -43,10 +45,8 @@ class Ranks:
 
     def compute(self, theta: Array, where: str) -> tuple[float, Array, float]:
         """Return value, gradient and the largest memory of any rank, in bytes."""
-        self.running = True
-        self.world.bcast("evaluate", 0)
-        value, gradient, memory = self._evaluate(theta, where)
-        self.running = False
+        with self._together("evaluate"):
+            value, gradient, memory = self._evaluate(theta, where)
         if not np.isfinite(gradient).all():
             raise FloatingPointError(f"minimize: the gradient is not finite at {where}")
         return value, gradient, memory
@@ -65,11 +65,12 @@ class Ranks:
         self.world.bcast((kind, arguments), 0)
 
     def serve(self) -> Result:
-        """Evaluate until rank 0 is done."""
+        """Do what rank 0 does until it is done."""
         while True:
-            command = self.world.bcast(None, 0)
-            if command == "evaluate":
-                self._evaluate(np.empty(int(np.prod(self.shape))))
+            with span("wait for rank 0"):
+                command = self.world.bcast(None, 0)
+            if command not in ("return", "raise"):
+                getattr(self, f"_{command}")(self._empty())
                 continue
             content = self.world.bcast(None, 0)
             if command == "return":
@@ -82,13 +83,40 @@ class Ranks:
                 error = RuntimeError(f"{kind.__name__}: {arguments[0]}")
             raise error
 
+    @contextmanager
+    def _together(self, command: str) -> Iterator[None]:
+        """Have the other ranks run the method of this name, with an underscore, as rank 0 does."""
+        self.running = True
+        self.world.bcast(command, 0)
+        yield
+        self.running = False
+
+    def _empty(self) -> Array:
+        """Return a vector like theta, to be received."""
+        return np.empty(int(np.prod(self.shape)))
+
     def _evaluate(self, theta: Array, where: str = "") -> tuple[float, Array, float]:
         from mpi4py import MPI
 
+        if self.world.rank == 0 and self.world.size > 1:
+            sent(theta.nbytes)
         self.world.Bcast(theta, 0)
         point = theta.reshape(self.shape).astype(self.dtype, copy=False)
         value, partial = value_and_gradient(self.misfit, point, self.world, where)
         gradient = np.empty_like(theta)
-        self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
+        if self.world.rank:
+            sent(gradient.nbytes)
+        with span("wait"):
+            self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
+        return value, gradient, self._memory()
+
+    def _require_finite(self, value: float, where: str) -> None:
+        if self.world.rank == 0 and not np.isfinite(value):
+            raise FloatingPointError(f"minimize: the misfit is {value} at {where}")
+
+    def _memory(self) -> float:
+        """Return the largest resident set of any rank, on rank 0; collective."""
+        from mpi4py import MPI
+
         memory = self.world.reduce(resident(), MPI.MAX, 0)
-        return value, gradient, 0.0 if memory is None else memory
+        return 0.0 if memory is None else memory

@@ -32,7 +32,8 @@ class StateFile:
     path : str or path-like
     configuration : dict
         What makes two runs the same: method, options, shape, ...; of plain numbers, strings, lists
-        and dictionaries. The keys that start with an underscore are information only.
+        and dictionaries. Keys that start with an underscore, here or in a dictionary within, are
+        information only.
     start : numpy.ndarray
         The first point, or a digest of it.
     name : str
@@ -116,6 +117,8 @@ class StateFile:
     def _compare(self, name: str, found: Any, expected: Any) -> None:
         if isinstance(expected, dict) and isinstance(found, dict):
             for key in sorted({*found, *expected}):
+                if key.startswith("_"):
+                    continue
                 self._compare(f"{name}[{key!r}]", found.get(key), expected.get(key))
         elif found != expected and repr(found) != repr(expected):  # nan is itself here
             raise StateError(
@@ -127,6 +130,35 @@ class StateFile:
         return OSError(
             error.errno, f"{self.name}: state file cannot be written: {reason}", self.path
         )
+
+
+def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the configuration on top of a state file: whose state it is.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    dict
+        Method, options, shape, metadata, ...; see :func:`~adjoint.optimize.minimize`.
+
+    Raises
+    ------
+    StateError
+        Where this is not a state file.
+    OSError
+        Where it cannot be read.
+    """
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                found: dict[str, Any] = json.loads(archive["configuration"].tobytes())
+        except Exception as error:  # whatever a damaged archive makes the readers raise
+            reason = f"{type(error).__name__}: {error}"
+            raise StateError(f"{path} is damaged or not a state file ({reason})") from error
+    return found
 
 
 class Journal:

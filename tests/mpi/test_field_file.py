@@ -18,7 +18,6 @@ from adjoint.comm import (
     CartesianGrid,
     ContinueEdges,
     HaloExchange,
-    field_file,
     read_field,
     thumbnail,
     write_field,
@@ -123,19 +122,30 @@ def test_a_write_that_fails_leaves_the_former_file(
             write_field(path, grid, patch.astype(np.float32) if last else patch)
     with pytest.raises(FileNotFoundError):
         write_field(directory / "no such folder" / "field.npy", grid, patch)
-    fill = field_file._fill
+    pwrite = os.pwrite
 
-    def full(*arguments: Any) -> None:
-        fill(*arguments)
+    def full(*arguments: Any) -> int:
         if last:
             raise OSError(errno.ENOSPC, "no space left")
+        return pwrite(*arguments)
 
-    monkeypatch.setattr(field_file, "_fill", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OSError, match="no space left"):
         write_field(path, grid, 2 * patch)
     WORLD.Barrier()
     np.testing.assert_array_equal(np.load(path), 1.0)
     assert os.listdir(directory) == ["field.npy"]
+
+
+@pytest.mark.parallel([1, 3])
+def test_the_system_may_take_a_part_at_a_time(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid, whole = CartesianGrid((7, 5)), example((2, 7, 5))
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, content, at: pwrite(file, content[:13], at))
+    write_field(directory / "field.npy", grid, whole[(..., *grid.patch_slices(grid.rank))])
+    np.testing.assert_array_equal(np.load(directory / "field.npy"), whole)
 
 
 @pytest.mark.parallel([1, 2, 3, 4])

@@ -124,7 +124,9 @@ def test_iterates_are_those_of_one_rank() -> None:
         problem = Problem(comm)
         inner = InnerProduct(problem.grid, SPACING, 0.1, rtol=1e-13)
         steps: list[Any] = []
-        quiet(problem, inner=inner, callback=lambda _, m, steps=steps: steps.append(m))
+        options = {"maxiter": 4, "memory": 4}
+        quiet(problem, inner=inner, options=options,
+              callback=lambda _, m, steps=steps: steps.append(m))  # fmt: skip
         found.append((np.array(steps), problem.own))
     (steps, own), (whole, _) = found
     np.testing.assert_allclose(steps, whole[own], rtol=1e-8, atol=1e-8)
