@@ -30,13 +30,19 @@ MPI_TEST = timeout 420 $(MPIEXEC) -n $(1) $(PY) -m mpi4py -m pytest -q --color=n
 # The other stack, and the serial tests that are run on it. Both stacks share Numba's cache, which
 # tells its versions apart.
 MPICH = .venv-mpich
-MPICH_TESTS = tests/adjoint tests/comm tests/nn tests/solvers
+MPICH_TESTS = tests/adjoint tests/bridges tests/commands tests/comm tests/nn tests/solvers \
+	tests/test_documentation.py::test_the_code_for_a_framework_runs
 
-.PHONY: help setup peers invert test lint test-serial test-mpi test-mpich fuzz mutants faults bench bench-quick clean
+# A third environment, with PyTorch and JAX, which are large. PyPI's PyTorch is for GPUs and larger.
+FRAMEWORKS = .venv-frameworks
+INSTALL_TORCH = $(1)/bin/python -m pip install -q --retries 0 torch \
+	--index-url https://download.pytorch.org/whl/cpu || true
+
+.PHONY: help setup peers invert docs tutorials test lint test-serial test-mpi test-mpich test-frameworks fuzz mutants faults bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.complete ## install MPI, PETSc and the library into .venv
 
@@ -45,12 +51,23 @@ $(VENV)/.complete: pyproject.toml constraints.txt .ci/setup
 
 peers: ## install what the benchmarks are measured against into .venv-peers
 	python3 -m venv .venv-peers
-	.venv-peers/bin/python -m pip install -q --retries 0 torch \
-		--index-url https://download.pytorch.org/whl/cpu || true # PyPI's is far larger
+	$(call INSTALL_TORCH,.venv-peers)
 	.venv-peers/bin/python -m pip install -q -r benchmarks/peers/requirements.txt
 
 invert: setup ## learn a diffusivity field on RANKS=2 processes; ARGS="--help" lists options
 	@mpiexec -n $(RANKS) $(PY) -m mpi4py examples/poisson_inversion.py --out results/poisson $(ARGS)
+
+docs: $(VENV)/.docs ## build the documentation's site into docs/_build/html, warnings as errors
+	$(PY) -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+$(VENV)/.docs: $(VENV)/.complete
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+tutorials: setup ## run the tutorials, which takes a minute, and renew their figures in docs/images
+	cd docs/images && for name in operator network waves; do $(abspath $(PY)) ../tutorials/$$name.py || exit; done
+	cd docs/images && mpiexec -n 4 $(abspath $(PY)) -m mpi4py ../tutorials/parallel.py
 
 test: lint test-serial test-mpi ## lint, types, serial tests, and MPI tests on 1, 2, 3, 4, 6 and 9 ranks
 	$(PY) -m tests.registry $(CHECKS)
@@ -85,6 +102,20 @@ test-mpich: $(MPICH)/.complete ## test what needs no PETSc on MPICH and newest p
 	$(call MPI_TEST,2)
 	$(call MPI_TEST,3)
 
+$(FRAMEWORKS)/.complete: pyproject.toml constraints.txt .ci/setup
+	@.ci/setup $(FRAMEWORKS) $(PYTHON)
+	@rm $@
+	$(call INSTALL_TORCH,$(FRAMEWORKS))
+	$(FRAMEWORKS)/bin/python -m pip install -q -c constraints.txt -e '.[torch,jax,pylops]'
+	@touch $@
+
+test-frameworks: PY = $(FRAMEWORKS)/bin/python
+test-frameworks: export GRADIENT_CHECKS =
+test-frameworks: $(FRAMEWORKS)/.complete ## test the bridges to PyTorch and JAX (2 GB in .venv-frameworks)
+	$(SERIAL_TEST) tests/bridges tests/test_documentation.py::test_the_code_for_a_framework_runs
+	$(foreach n,1 2 3,mpiexec -n $(n) $(PY) -m mpi4py -m pytest -q --color=no -m "parallel[$(n)]" \
+		tests/mpi/test_bridges.py &&) true
+
 bench: setup ## run all benchmarks (25 minutes) and write benchmarks/README.md
 	$(PY) benchmarks/run.py
 
@@ -103,4 +134,4 @@ faults: setup ## kill running inversions at KILLS=100 random moments a case, fil
 	EVALUATIONS=1000 mpiexec -n 2 $(PY) -m mpi4py -m pytest -qs -m "parallel[2]" tests/mpi/test_endurance.py
 
 clean: ## remove the environment, caches and results
-	rm -rf $(VENV) $(MPICH) .venv-peers build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MPICH) $(FRAMEWORKS) .venv-peers docs/_build build dist *.egg-info results .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -40,12 +40,17 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, final)
-        _sync_directory(os.path.dirname(final))
+        move_into_place(temporary, final)
     except BaseException:
         with suppress(OSError):
             os.remove(temporary)
         raise
+
+
+def move_into_place(temporary: str, final: str) -> None:
+    """Replace a file by one beside it, which is on the disk already, in one step."""
+    os.replace(temporary, final)
+    _sync_directory(os.path.dirname(final))
 
 
 def _sync_directory(path: str) -> None:

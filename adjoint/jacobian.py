@@ -37,6 +37,7 @@ class Jacobian:
         This rank's part of the function's value.
     shape : tuple of int
         Of this rank's part of ``J``: entries of ``value`` and of ``theta``.
+    theta_shape : tuple of int
 
     Notes
     -----
@@ -79,6 +80,7 @@ class Jacobian:
                 )
         self.value: Array = self._value.value
         self.shape = (self._value.size, self._theta.size)
+        self.theta_shape = self._theta.shape
 
     def matvec(self, v: Any) -> Array:
         """Return ``J v``, of ``value``'s shape; collective.

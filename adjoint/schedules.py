@@ -126,8 +126,9 @@ def shares(runs: int, budget: int, whole: int) -> list[int]:
     whole : int
         Bytes that keeping all steps of a run takes.
     """
-    whole_runs = max(budget // max(whole, 1), 1)
-    found = {runs, min(whole_runs, runs)} | {2**k for k in range(runs.bit_length())}
+    found = {runs, min(max(budget // max(whole, 1), 1), runs)} | {
+        2**k for k in range(runs.bit_length())
+    }
     return sorted(found)
 
 

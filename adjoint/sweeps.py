@@ -12,6 +12,7 @@ from weakref import finalize
 from .propagator import Propagator
 from .schedules import Plan, first_step
 from .snapshots import Folder, MemoryPool, load
+from .spans import span
 from .world import agreed
 
 if TYPE_CHECKING:
@@ -54,12 +55,17 @@ class Store:
 
     def take(self) -> Any:
         """Return memory for what a block keeps; put it back into ``kept`` after use."""
-        return self.kept.pop() if self.kept else self._new_kept()
+        if self.kept:
+            return self.kept.pop()
+        with span("allocate"):
+            return self._new_kept()
 
     def save(self, arrays: Any, disk: bool) -> Any:
         """Return a copy in memory, or the path of one on disk; the latter is collective."""
-        if not disk:
-            return self.pool.save(arrays)
+        with span("snapshot"):
+            return self._write(arrays) if disk else self.pool.save(arrays)
+
+    def _write(self, arrays: Any) -> Path:
         path: Path | None = None
         try:
             with agreed(self._comm), named("a snapshot cannot be written", self._directory):
@@ -70,13 +76,18 @@ class Store:
             if path is not None:
                 path.unlink(missing_ok=True)
             raise
+        assert path is not None
         return path
 
     def load(self, into: Any, saved: Any) -> None:
         """Write what was saved into arrays; collective where it is on disk."""
-        if not isinstance(saved, Path):
-            load(into, saved)
-            return
+        with span("snapshot"):
+            if isinstance(saved, Path):
+                self._read(into, saved)
+            else:
+                load(into, saved)
+
+    def _read(self, into: Any, saved: Path) -> None:
         with agreed(self._comm), named("a snapshot cannot be read", saved):
             assert self.folder is not None
             self.folder.load(into, saved)
@@ -116,6 +127,13 @@ class Sweep:
         self.close = finalize(self, _release, self._states, self._stored, self._work, store)
         # The folder goes anyway, and a fork of this process must leave the files alone.
         self.close.atexit = False
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the states and of what blocks keep, in bytes; files are not counted."""
+        saved = (*self._states.values(), *self._stored.values(), *self._work.values())
+        arrays = [entry for entry in saved if not isinstance(entry, Path)]
+        return sum(array.nbytes for entry in arrays for array in entry)
 
     def forward(self) -> None:
         """Carry out the schedule until the end of the forward sweep."""
@@ -204,6 +222,10 @@ class Sweep:
 
 class Sweeps(dict[int, Sweep]):
     """What a call keeps, by run; runs that are not there are replayed."""
+
+    @property
+    def nbytes(self) -> int:
+        return sum(sweep.nbytes for sweep in self.values())
 
     def close(self) -> None:
         for sweep in self.values():

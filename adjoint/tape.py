@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from importlib import import_module
 from types import TracebackType
@@ -10,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import spans
+from .profile import Profile
+from .profile_table import Table
 from .variable import Array, Spec, Variable, value_of
 from .world import communicator
 
@@ -18,13 +23,23 @@ if TYPE_CHECKING:
 
     from .operator import Operator
 
-_tapes: ContextVar[tuple[Tape, ...]] = ContextVar("tapes", default=())
+_tapes: ContextVar[tuple[Tape | None, ...]] = ContextVar("tapes", default=())
 
 
 def active_tape() -> Tape | None:
     """Return the innermost tape that is recording, or ``None``."""
     tapes = _tapes.get()
     return tapes[-1] if tapes else None
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Let no tape record what is done within the block, for an operator made of operators."""
+    token = _tapes.set((*_tapes.get(), None))
+    try:
+        yield
+    finally:
+        _tapes.reset(token)
 
 
 class Record:
@@ -69,6 +84,8 @@ class Tape:
         reverse sweep.
     comm : mpi4py.MPI.Comm, optional
         The ranks that run the recorded program together; ``COMM_WORLD`` by default.
+    profile : bool
+        Measure what the recorded program and its sweeps cost, for :meth:`profile`.
 
     Notes
     -----
@@ -86,19 +103,24 @@ class Tape:
     array([2., 4.])
     """
 
-    def __init__(self, persistent: bool = False, comm: MPI.Comm | None = None) -> None:
+    def __init__(
+        self, persistent: bool = False, comm: MPI.Comm | None = None, profile: bool = False
+    ) -> None:
         self.persistent = persistent
         self.comm = comm
         self.records: list[Record] = []
         self._communicates = False
         self._spent = False
         self._unfinished: dict[int, str] = {}
-        self._token: Token[tuple[Tape, ...]] | None = None
+        self._token: Token[tuple[Tape | None, ...]] | None = None
+        self._profile = Profile() if profile else None
 
     def __enter__(self) -> Tape:
         if self._token is not None:
             raise RuntimeError("Tape: it is open already")
         self._token = _tapes.set((*_tapes.get(), self))
+        if self._profile is not None:
+            self._profile.start()
         return self
 
     def __exit__(
@@ -110,6 +132,8 @@ class Tape:
         assert self._token is not None
         _tapes.reset(self._token)
         self._token = None
+        if self._profile is not None:
+            self._profile.stop()
         if self._unfinished and error is None:
             raise RuntimeError(
                 "Tape: closed before these were waited for: " + "; ".join(self._unfinished.values())
@@ -194,6 +218,7 @@ class Tape:
         wanted = {x.key for x in sources}
         found: dict[int, Any] = {}
         self._spent = not self.persistent
+        watch = self._watch()
         for record in self._reversed():
             operator = record.operator
             ws = [sweep.pop(key) for key in record.targets]
@@ -203,7 +228,8 @@ class Tape:
             if not operator.communicates and all(w is None for w in ws):
                 continue
             filled = tuple([_zeros_like(y) if w is None else w for y, w in zip(record.outputs, ws)])
-            entries = operator.vjp(filled, record.inputs, record.outputs)
+            vjp = operator.vjp if watch is None else watch.rule(operator, "vjp")
+            entries = vjp(filled, record.inputs, record.outputs)
             if len(entries) != len(record.sources):
                 raise ValueError(
                     f"{operator.name}.vjp: returned {len(entries)} cotangents "
@@ -246,6 +272,7 @@ class Tape:
         for x, v in zip(sources, tangents, strict=True):
             found[x.key] = _conform(v, Spec.of(x.value), "Tape.jvp: tangent of a source")
         last = {key: i for i, r in enumerate(self.records) for key in r.sources if key is not None}
+        watch = self._watch()
         for i, record in enumerate(self.records):
             operator = record.operator
             vs = [None if key is None else found.get(key) for key in record.sources]
@@ -255,7 +282,8 @@ class Tape:
             if not operator.communicates and all(v is None for v in vs):
                 continue
             filled = tuple([_zeros_like(x) if v is None else v for x, v in zip(record.inputs, vs)])
-            result = operator.jvp(filled, record.inputs, record.outputs)
+            jvp = operator.jvp if watch is None else watch.rule(operator, "jvp")
+            result = jvp(filled, record.inputs, record.outputs)
             if type(result) is not tuple:
                 result = () if result is None else (result,)
             for key, t, y in zip(record.targets, result, record.outputs):
@@ -296,6 +324,31 @@ class Tape:
             On all ranks, naming both sides, where the reverse sweep would hang or mix messages up.
         """
         _records().check_records(self)
+
+    def profile(self) -> Table:
+        """Return what program and sweeps have cost on all ranks; see ``profiling``. Collective."""
+        if self._profile is None:
+            raise RuntimeError("Tape.profile: nothing was measured; use Tape(profile=True)")
+        self._watch()
+        return self._profile.table(self.comm)
+
+    def draw(
+        self, path: str | os.PathLike[str] | None = None, ranks: int | Sequence[int] = 4
+    ) -> str:
+        """Draw what all ranks recorded and send each other, before it is swept; collective.
+
+        See :func:`adjoint.draw.draw`.
+        """
+        from .draw import draw
+
+        return draw(self, path, ranks)
+
+    def _watch(self) -> Profile | None:
+        """Return the profile that watches a sweep, and tell it what is kept."""
+        watch = spans.active if self._profile is None else self._profile
+        if watch is not None:
+            watch.keep(self.records)
+        return watch
 
     def _reversed(self) -> Iterable[Record]:
         """Yield the records from the last to the first, letting go of each unless persistent."""

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .spans import span
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -38,6 +41,9 @@ def _own_key() -> int:
 
 
 _numbers = itertools.count()
+
+#: How a message begins that names a rank already.
+_NAMED = re.compile(r"rank \d+: ")
 
 
 def identity(comm: MPI.Comm) -> tuple[int, int] | None:
@@ -96,14 +102,16 @@ def agree(comm: MPI.Comm, error: Exception | None = None) -> None:
             raise error
         return
     faulty = np.array(comm.size if error is None else comm.rank)
-    comm.Allreduce(MPI.IN_PLACE, faulty, MPI.MIN)
+    with span("wait"):
+        comm.Allreduce(MPI.IN_PLACE, faulty, MPI.MIN)
     first = int(faulty)
     if first == comm.size:
         return
     found = portable(error) if error is not None and comm.rank == first else None
     kind, message = comm.bcast(found, first)
+    named = "" if _NAMED.match(message) else f"rank {first}: "  # by an agreement within this one
     try:
-        agreed = kind(f"rank {first}: {message}")
+        agreed = kind(f"{named}{message}")
     except TypeError:  # an exception that is not made from one message
         agreed = RuntimeError(f"rank {first}: {kind.__name__}: {message}")
     raise agreed from error
@@ -123,7 +131,7 @@ def portable(error: BaseException) -> tuple[type[BaseException], str]:
 def agreed(comm: MPI.Comm) -> Iterator[None]:
     """Run a block that may fail on some ranks; where it does, all ranks raise the same exception.
 
-    The block must not communicate.
+    The block must not communicate, but in steps whose own errors are agreed.
 
     Examples
     --------

@@ -239,6 +239,22 @@ def scaling_model(result: Result, file: Path) -> Path:
     return save(figure, file)
 
 
+def gauss_newton(result: Result, file: Path) -> Path:
+    """Draw the misfit over the solves, of both methods."""
+    figure, ax = plots(size=(6, 3.8))
+    colours = (FORWARD, GRADIENT, OTHER, "#3c8d5a")
+    for (name, courses), colour in zip(result["parameters"]["courses"].items(), colours):
+        for method, style in (("L-BFGS", ":"), ("Gauss-Newton", "-")):
+            solves, misfits = zip(*courses[method])
+            label = name if method == "Gauss-Newton" else None
+            ax.semilogy(solves, misfits, style, color=colour, label=label)
+    ax.plot([], [], ":", color=OTHER, label="dotted: L-BFGS")
+    ax.set(xlabel="PDE solves", ylabel="relative misfit", title="Gauss-Newton and L-BFGS")
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return save(figure, file)
+
+
 def _ranks_axis(ax: Axes) -> None:
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:g}")
@@ -246,11 +262,29 @@ def _ranks_axis(ax: Axes) -> None:
     ax.grid(alpha=0.3)
 
 
+def fields(result: Result, file: Path) -> Path:
+    """Draw iterations by grid, and the misfit of the million unknowns."""
+    p = result["parameters"]
+    figure, axes = plots(1, 2, size=(8.4, 3.2))
+    for name, counts in p["counts"].items():
+        colour = LIGHT if name.startswith("Euclidean") else FORWARD
+        style = "o--" if name.endswith("bounds") else "o-"
+        axes[0].plot(p["refined"], counts, style, color=colour, label=name)
+    most = max(map(max, p["counts"].values()))
+    axes[0].set(xlabel="nodes along an axis", ylabel="iterations to a millionth",
+                xticks=p["refined"], ylim=(0, 1.7 * most))  # fmt: skip
+    axes[0].legend(title="inner product", loc="upper left")
+    axes[1].semilogy(p["losses"], "o-", color=FORWARD)
+    axes[1].set(xlabel="iteration", ylabel="misfit and penalty",
+                title=f"{p['nodes'] ** 2:,} unknowns on {result['ranks']} ranks")  # fmt: skip
+    return save(figure, file)
+
+
 DRAWINGS: dict[str, Callable[[Result, Path], Path]] = {
     "tape": tape, "mlp": mlp, "halo": halo, "transpose": transpose, "poisson": poisson,
     "acoustic": waves, "elastic": waves, "ranks": ranks, "checkpoint": checkpoint,
     "elastic_memory": elastic_memory, "oversubscribed": oversubscribed,
-    "scaling_model": scaling_model,
+    "scaling_model": scaling_model, "fields": fields, "gauss_newton": gauss_newton,
 }  # fmt: skip
 
 

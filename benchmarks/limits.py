@@ -1,7 +1,9 @@
 """What of the library's design grows with the number of ranks, and where it begins to matter.
 
 Costs of messages are the model's; work that one rank does for all ranks is timed here, on the
-library's own code and without MPI, for two numbers of ranks.
+library's own code and without MPI, for two numbers of ranks. What is marked as not needed has a
+distributed counterpart: minimize_field, and read_field, write_field and thumbnail, which leave a
+rank with its own patch.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ RANKS = tuple(2**k for k in range(1, 21))
 SHARE = 0.1  # of a gradient; where it is paid once, of ten of them
 PARAMETERS, PAIRS, SHOTS, RECEIVERS, EVENTS = 921, 50, 16, 200, 10
 NODES = 300**2  # of a patch
+FEW_PAIRS, THUMBNAIL = 10, 512**2  # what minimize_field keeps, and what a figure shows
 
 Cost = Callable[[int], float]
 
@@ -92,9 +95,15 @@ def costs(network: Network, memory: float) -> dict[str, tuple[str, str, Cost]]:
         "the same for 10⁷ parameters": ("poisson", each, replicated(8e7)),
         f"L-BFGS-B on rank 0, {PARAMETERS} parameters":
             ("poisson", each, lambda n: 4 * PAIRS * 8 * PARAMETERS / memory),
-        "L-BFGS-B on rank 0, a parameter at each node":
+        # Each pair is read four times. A dot product of each in both loops, and ten more.
+        f"minimize_field, a parameter at each node, {FEW_PAIRS} pairs":
+            ("poisson", each,
+             lambda n: 4 * FEW_PAIRS * 8 * NODES / memory + trees(2 * FEW_PAIRS + 10)(n)),
+        "a thumbnail of a field on rank 0, 512×512 nodes":
+            ("poisson", once, lambda n: n * network.overhead + 8 * THUMBNAIL * per_byte),
+        "not needed: a parameter at each node in minimize, on rank 0":
             ("poisson", each, lambda n: 4 * PAIRS * 8 * NODES * n / memory),
-        "a whole field on rank 0 (ScatterField, GatherField)":
+        "not needed: a whole field on rank 0 (ScatterField, GatherField)":
             ("poisson", each, lambda n: 8 * NODES * n * per_byte),
         "agreement on errors: 20 Allreduces": ("poisson", each, trees(20)),
         "check before a collective call: Allgather of 24 bytes a rank, 5 times":

@@ -72,9 +72,12 @@ def main() -> None:
         numba.set_num_threads(1)
         many, own = physics(CartesianGrid((nodes, nodes)), steps)
         silent, _ = physics(CartesianGrid((nodes, nodes)), steps)
-        for exchange in ("_halo", "_halo_v", "_halo_s"):
-            if hasattr(silent.propagator, exchange):
-                setattr(silent.propagator, exchange, NoExchange())
+        loop = silent.propagator
+        for holder, exchange in (
+            (getattr(loop, "_stepper", loop), "halo"), (loop, "_halo_v"), (loop, "_halo_s"),
+        ):  # fmt: skip
+            if hasattr(holder, exchange):
+                setattr(holder, exchange, NoExchange())
         measured = interleaved(
             {
                 "ranks": lambda many=many, own=own: many(*own),

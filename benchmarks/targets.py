@@ -173,6 +173,22 @@ def _wave(physics: str, devito: float, deepwave: float) -> list[Target]:
     ]  # fmt: skip
 
 
+def refined(case: str) -> Callable[[Result], float]:
+    """Return a measure of the iterations on the finest grid relative to the coarsest."""
+
+    def measure(result: Result) -> float:
+        counts = result["parameters"]["counts"][case]
+        return float(counts[-1] / counts[0])
+
+    return measure
+
+
+def of_ranks(result: Result) -> float | None:
+    """Return what a rank allocates among all ranks, relative to what it does alone."""
+    vectors = {int(ranks): found for ranks, found in result["parameters"]["vectors"].items()}
+    return float(vectors[max(vectors)] / vectors[1]) if len(vectors) > 1 else None
+
+
 TARGETS = [
     Target("tape", "recording a small operator, µs", "≤", 10, lambda r: 1e6 * per_record(r)),
     Target("mlp", "network, value and gradient: ours / PyTorch", "≤", 0.5,
@@ -194,6 +210,9 @@ TARGETS = [
            claim("check / reverse, first sweep of the example"), check),
     Target("poisson", "later checks of records / reverse sweep", "≤", 1e-4,
            claim("check / reverse, later sweeps")),
+    Target("gauss_newton", "Gauss-Newton / L-BFGS, PDE solves for its last misfit, worst case", "≤",
+           1 / 3, lambda r: worst([c["share"] for c in r["parameters"]["courses"].values()])
+           if r["parameters"]["levels"][-1] == 400 else None),
     *_wave("acoustic", 1.0, 1.5),
     *_wave("elastic", 1.2, 2.0),
     Target("elastic_memory", "elastic gradient, 1000×1000, 2000 steps: peak GB", "≤", 6,
@@ -206,6 +225,11 @@ TARGETS = [
            ranks_and_threads("acoustic"), without_exchange("acoustic")),
     Target("ranks", "elastic: 2 threads / 2 ranks, time", "≥", 0.9,
            ranks_and_threads("elastic"), without_exchange("elastic")),
+    Target("fields", "a parameter at each node: memory a rank, all ranks / 1 rank", "≤", 1.05,
+           of_ranks),
+    Target("fields", "the same: iterations on the finest grid / the coarsest", "≤", 1.2,
+           refined("smooth over 0.05")),
+    Target("fields", "the same, with bounds", "≤", 2, refined("smooth over 0.05, with bounds")),
     Target("scaling_model", "performance model: largest error of a run on slow links", "≤",
            0.25, lambda r: r["parameters"]["worst"], furthest),
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..operator import Operator, require_float
+from ..spans import span
 from ..world import agree, communicator
 from .blocks import even_parts
 from .transport import user_tags
@@ -160,7 +161,8 @@ class Communication(Operator):
         text = f"{self.name}{tuple(payload)}"
         mark = zlib.crc32(text.encode())
         table = np.empty((self.comm.size, 3), np.int64)
-        self.comm.Allgather(np.array([error is None, mark, count or 0], np.int64), table)
+        with span("wait"):
+            self.comm.Allgather(np.array([error is None, mark, count or 0], np.int64), table)
         if not table[:, 0].all():
             agree(self.comm, error)
         if (table[:, 1] != mark).any():

@@ -1,4 +1,9 @@
-"""Whole fields on one rank, distributed over a grid and collected again."""
+"""Whole fields on one rank, distributed over a grid and collected again.
+
+That rank needs memory for all of it. Fields in files, and pictures of them, need none of this: see
+:func:`~adjoint.comm.read_field`, :func:`~adjoint.comm.write_field` and
+:func:`~adjoint.comm.thumbnail`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..operator import Operator
+from ..spans import sent, span
 from ..variable import Array
 from ..world import agreed
 from .grid import CartesianGrid, same_on_all_ranks
@@ -43,17 +49,21 @@ class _WholeField(Operator):
         if grid.rank == self.root:
             parts = [whole[grid.patch_slices(r)].ravel() for r in range(grid.size)]
             packed = [np.concatenate(parts), (grid.counts, None)]
-        grid.comm.Scatterv(packed, patch, self.root)
+            sent((sum(grid.counts) - patch.size) * patch.itemsize)
+        with span("wait"):
+            grid.comm.Scatterv(packed, patch, self.root)
         return patch
 
     def _gather(self, patch: Array) -> Array:
         grid = self.grid
         patch = np.ascontiguousarray(patch)
         if grid.rank != self.root:
+            sent(patch.nbytes)
             grid.comm.Gatherv(patch, None, self.root)
             return np.empty((0,) * grid.ndim, patch.dtype)
         packed = np.empty(sum(grid.counts), patch.dtype)
-        grid.comm.Gatherv(patch, [packed, (grid.counts, None)], self.root)
+        with span("wait"):
+            grid.comm.Gatherv(patch, [packed, (grid.counts, None)], self.root)
         whole = np.empty(grid.shape, patch.dtype)
         for r, part in enumerate(np.split(packed, np.cumsum(grid.counts[:-1]))):
             slices = grid.patch_slices(r)

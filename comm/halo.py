@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,6 +107,10 @@ class HaloExchange(Operator):
     def message(self, inputs: Any, outputs: Any) -> Message:
         return self._exchanges.message(f"{self.name} of {_count(inputs)}")
 
+    def neighbours(self, inputs: Any, outputs: Any) -> dict[int, int]:
+        """Return the bytes that a recorded call sends to each neighbour."""
+        return self._exchanges.sends(inputs)
+
     def buffers(self, fields: int, dtype: DTypeLike = np.float64) -> HaloBuffers:
         """Return the means to exchange padded arrays in place, over and over; collective.
 
@@ -163,6 +168,10 @@ class HaloStart(Operator):
     def message(self, inputs: Any, outputs: Any) -> Message:
         return self._exchanges.message(f"{self.name} of {_count(inputs)}", outputs[0].number)
 
+    def neighbours(self, inputs: Any, outputs: Any) -> dict[int, int]:
+        """Return the bytes that a recorded call sends to each neighbour."""
+        return self._exchanges.sends(inputs)
+
 
 class HaloFinish(Operator):
     """Second half of a halo exchange: a pending exchange in, padded fields out.
@@ -208,6 +217,10 @@ class HaloFinish(Operator):
 
     def message(self, inputs: Any, outputs: Any) -> Message:
         return self._exchanges.message(f"{self.name} of {_count(outputs)}", inputs[0].number)
+
+    def neighbours(self, inputs: Any, outputs: Any) -> dict[int, int]:
+        """Return that nothing is sent, for the start has done that."""
+        return {}
 
 
 class PendingHalo:
@@ -258,6 +271,14 @@ class _Exchanges:
         tag = self.channel[1]
         which = "" if number is None else f" (exchange {number} of its object)"
         return Message("collective", text + which, self.world, None, tag, (text, tag, number))
+
+    def sends(self, fields: Sequence[Any]) -> dict[int, int]:
+        """Return the bytes that go to each neighbour."""
+        each = len(fields) * fields[0].dtype.itemsize
+        return {
+            rank: each * sum(prod(face.shape) for face in slabs)
+            for rank, (slabs, _) in self.geometry.neighbours.items()
+        }
 
     def new_buffers(self, fields: int, dtype: np.dtype[Any]) -> HaloBuffers:
         return HaloBuffers(self.geometry, fields, dtype, *self.channel)

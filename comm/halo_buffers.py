@@ -11,6 +11,7 @@ from weakref import finalize
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .. import spans
 from ..variable import Array
 from .blocks import Blocks
 from .keeping import keep_until_complete
@@ -173,6 +174,8 @@ class HaloBuffers:
             self._expected.append((MPI.Status(), owner, far.nbytes))
         self._forward += sends[0]
         self._adjoint += sends[1]
+        self._sent = tuple(sum(part.nbytes for part, _ in ends)
+                           for ends in (self._slabs[False], self._ghosts))  # fmt: skip
         self._statuses = [e[0] for e in self._expected] + [MPI.Status() for _ in sends[0]]
         self._pending: tuple[Sequence[Array], bool] | None = None
         memory = [part for part, _ in self._slabs[False] + self._ghosts]
@@ -186,8 +189,13 @@ class HaloBuffers:
         arrays : sequence of numpy.ndarray
             One for each field, of shape ``padded_shape``.
         """
-        self.start_forward(arrays)
-        self.finish_forward()
+        if spans.active is None:  # asked here, for this is done in every step of a time loop
+            self.start_forward(arrays)
+            self.finish_forward()
+        else:
+            with spans.span("halo exchange"):
+                self.start_forward(arrays)
+                self.finish_forward()
 
     def adjoint(self, arrays: Sequence[Array]) -> None:
         """Add the cotangents in ghosts to their owners and zero the ghosts, in place.
@@ -197,8 +205,13 @@ class HaloBuffers:
         arrays : sequence of numpy.ndarray
             One for each field, of shape ``padded_shape``.
         """
-        self.start_adjoint(arrays)
-        self.finish_adjoint()
+        if spans.active is None:
+            self.start_adjoint(arrays)
+            self.finish_adjoint()
+        else:
+            with spans.span("halo exchange"):
+                self.start_adjoint(arrays)
+                self.finish_adjoint()
 
     def start_forward(self, arrays: Sequence[Array]) -> None:
         """Send what the neighbours' ghosts copy; the owned nodes may then be overwritten."""
@@ -234,6 +247,8 @@ class HaloBuffers:
             for i, array in enumerate(owned):
                 part[i] = array[slab]
         if self._forward:
+            if spans.active is not None:
+                spans.sent(self._sent[0])
             self._mpi.Prequest.Startall(self._forward)
 
     def receive_ghosts(self, arrays: Sequence[Array]) -> None:
@@ -249,6 +264,8 @@ class HaloBuffers:
             for i, array in enumerate(arrays):
                 part[i] = array[ghost]
         if self._adjoint:
+            if spans.active is not None:
+                spans.sent(self._sent[1])
             self._mpi.Prequest.Startall(self._adjoint)
 
     def add_slabs(self, owned: Sequence[Array], padded: bool) -> None:
@@ -304,7 +321,11 @@ class HaloBuffers:
         if not requests:
             return
         try:
-            self._mpi.Request.Waitall(requests, self._statuses)
+            if spans.active is None:
+                self._mpi.Request.Waitall(requests, self._statuses)
+            else:
+                with spans.span("wait"):
+                    self._mpi.Request.Waitall(requests, self._statuses)
         except self._mpi.Exception as error:  # a message that was longer than its buffer
             raise ValueError(f"HaloExchange: {error.Get_error_string()}; {_UNEQUAL}") from error
         for status, owner, expected in self._expected:

@@ -17,12 +17,13 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import DTypeLike
 
+from ..spans import span
 from ..tape import active_tape
 from ..variable import Array, Spec
 from .communication import Communication, CommunicationError, Message
 from .keeping import keep_until_complete
 from .send_recv import size_of
-from .transport import contiguous, next_number, reversed_tag
+from .transport import contiguous, next_number, note_message, reversed_tag
 
 _numbers = itertools.count()
 
@@ -59,6 +60,7 @@ class Request:
             self._memory = contiguous(sent)
             if self._memory.flags.writeable and np.may_share_memory(self._memory, sent):
                 self._memory = self._memory.copy()
+            note_message(comm, self._memory, peer)
             self._pending = comm.Isend(self._memory, peer, tag)
         else:
             self._memory = np.empty(spec.shape, spec.dtype)
@@ -88,7 +90,8 @@ class Request:
         expected = self.spec.size * self.spec.dtype.itemsize
         found: int | str = expected
         try:
-            self._pending.Wait(status)
+            with span("wait"):
+                self._pending.Wait(status)
             if not self.sends:
                 found = status.Get_count(MPI.BYTE)
         except MPI.Exception as error:

@@ -16,6 +16,7 @@ from typing import Any
 
 from mpi4py import MPI
 
+from ..spans import span
 from ..tape import Record, Tape
 from ..world import communicator, identity
 from .communication import CommunicationError, Message
@@ -76,7 +77,7 @@ def check_records(tape: Tape, patience: float = PATIENCE) -> None:
 
     table: Any = None
     try:
-        table = _events(tape, world)
+        table = events_of(tape, world)
     except Exception as error:
         table = f"{type(error).__name__}: {error}"
     meeting = Meeting(world, user_tags() + 1, checks.demanded, patience)
@@ -108,6 +109,11 @@ def check_first(tape: Tape) -> None:
     checks = _checks_of(world)
     if checks.first_made or (world.size > 1 and not _concerns_others(tape, world)):
         return
+    with span("compare records"):
+        _check_once(tape, world, checks)
+
+
+def _check_once(tape: Tape, world: MPI.Comm, checks: _Checks) -> None:
     checks.first_made = True
     calm_since: float | None = None
     needed: set[int] = set()
@@ -131,7 +137,7 @@ def check_first(tape: Tape) -> None:
 
     table: Any = None
     with suppress(Exception):  # the sweep can do without a description
-        table = _events(tape, world, guess=False)
+        table = events_of(tape, world, guess=False)
     fault = Meeting(world, user_tags(), 0, LIMIT).hold(table, judge, complete)
     if isinstance(fault, str):
         raise CommunicationError(fault)
@@ -183,7 +189,7 @@ def _ranks(ranks: Sequence[int]) -> str:
 _USERS = (-1, 0)
 
 
-def _events(tape: Tape, world: MPI.Comm, guess: bool = True) -> list[Event]:
+def events_of(tape: Tape, world: MPI.Comm, guess: bool = True) -> list[Event]:
     """Describe this rank's recorded communication.
 
     Parameters

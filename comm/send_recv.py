@@ -9,15 +9,17 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import DTypeLike
 
+from ..spans import span
 from ..variable import Array
 from .communication import Communication, CommunicationError, Message
-from .transport import contiguous, next_number, reversed_tag
+from .transport import contiguous, next_number, note_message, reversed_tag
 
 
 def receive(comm: MPI.Comm, into: Array, source: int, tag: int, name: str) -> Array:
     """Receive a message of the size of ``into``; another size is an error, and nothing is lost."""
     status = MPI.Status()
-    message = comm.Mprobe(source, tag, status)
+    with span("wait"):
+        message = comm.Mprobe(source, tag, status)
     found, expected = status.Get_count(MPI.BYTE), into.nbytes
     if found != expected:
         message.Recv([np.empty(found, np.uint8), MPI.BYTE])
@@ -27,6 +29,14 @@ def receive(comm: MPI.Comm, into: Array, source: int, tag: int, name: str) -> Ar
         )
     message.Recv(into)
     return into
+
+
+def send(comm: MPI.Comm, x: Any, dest: int, tag: int) -> None:
+    """Send an array; a long one waits for its receiver."""
+    x = contiguous(x)
+    note_message(comm, x, dest)
+    with span("wait"):
+        comm.Send(x, dest, tag)
 
 
 class Send(Communication):
@@ -62,11 +72,11 @@ class Send(Communication):
 
     def forward(self, x: Any) -> Any:
         number = next_number(self.comm, "send", self.dest, self.tag)
-        self.comm.Send(contiguous(x), self.dest, self.tag)
+        send(self.comm, x, self.dest, self.tag)
         return (number,)
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> None:
-        self.comm.Send(contiguous(tangents[0]), self.dest, self.tag)
+        send(self.comm, tangents[0], self.dest, self.tag)
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
         (x,), (number,) = inputs, outputs
@@ -137,7 +147,7 @@ class Recv(Communication):
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
         tag = reversed_tag(self.comm, self.tag, outputs[1])
-        self.comm.Send(contiguous(cotangents[0]), self.source, tag)
+        send(self.comm, cotangents[0], self.source, tag)
         return ()
 
     def _receive(self) -> Array:
@@ -214,10 +224,12 @@ class SendRecv(Communication):
         result = np.zeros(np.shape(x), x.dtype)
         request = MPI.REQUEST_NULL
         if dest is not None:
+            note_message(self.comm, result, dest)
             request = self.comm.Isend(contiguous(x), dest, out)
         if source is not None:
             receive(self.comm, result, source, into, self.name)
-        request.Wait()
+        with span("wait"):
+            request.Wait()
         return result
 
     def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:

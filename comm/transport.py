@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from ..spans import sent as note_sent
 from ..variable import Array, Spec
 
 Counts = Sequence[int]
@@ -26,6 +27,8 @@ def contiguous(x: Any) -> Array:
 def bcast(comm: MPI.Comm, x: Any, root: int) -> Array:
     """Return the root's array on all ranks."""
     result = np.array(x, order="C")
+    if comm.rank == root:
+        _note(comm, result.nbytes)
     comm.Bcast(result, root)
     return result
 
@@ -34,6 +37,8 @@ def reduce(comm: MPI.Comm, x: Any, root: int) -> Array:
     """Return the sum of all ranks' arrays on the root, and zeros elsewhere."""
     x = contiguous(x)
     result = np.zeros(x.shape, x.dtype)
+    if comm.rank != root:
+        _note(comm, x.nbytes)
     comm.Reduce(x, result if comm.rank == root else None, MPI.SUM, root)
     return result
 
@@ -42,6 +47,7 @@ def allreduce(comm: MPI.Comm, x: Any) -> Array:
     """Return the sum of all ranks' arrays on all ranks."""
     x = contiguous(x)
     result = np.empty(x.shape, x.dtype)
+    _note(comm, x.nbytes)
     comm.Allreduce(x, result, MPI.SUM)
     return result
 
@@ -52,6 +58,8 @@ def gatherv(comm: MPI.Comm, x: Any, counts: Counts, root: int) -> Array:
     rows = sum(counts) if comm.rank == root else 0
     result = np.empty((rows, *x.shape[1:]), x.dtype)
     parts = _parts(result, counts) if comm.rank == root else None
+    if comm.rank != root:
+        _note(comm, x.nbytes)
     comm.Gatherv(x, parts, root)
     return result
 
@@ -60,6 +68,8 @@ def scatterv(comm: MPI.Comm, x: Any, like: Array | Spec, counts: Counts, root: i
     """Return this rank's part of the root's array, in the shape and dtype of ``like``."""
     result = np.empty(like.shape, like.dtype)
     parts = _parts(contiguous(x), counts) if comm.rank == root else None
+    if comm.rank == root:
+        _note(comm, x.nbytes - result.nbytes)
     comm.Scatterv(parts, result, root)
     return result
 
@@ -68,6 +78,7 @@ def allgatherv(comm: MPI.Comm, x: Any, counts: Counts) -> Array:
     """Return all ranks' arrays, one after another, on all ranks."""
     x = contiguous(x)
     result = np.empty((sum(counts), *x.shape[1:]), x.dtype)
+    _note(comm, x.nbytes)
     comm.Allgatherv(x, _parts(result, counts))
     return result
 
@@ -77,6 +88,7 @@ def reduce_scatterv(comm: MPI.Comm, x: Any, counts: Counts) -> Array:
     x = contiguous(x)
     result = np.empty((counts[comm.rank], *x.shape[1:]), x.dtype)
     width = _width(x)
+    _note(comm, x.nbytes - result.nbytes)
     comm.Reduce_scatter(x, result, [n * width for n in counts], MPI.SUM)
     return result
 
@@ -85,8 +97,21 @@ def alltoallv(comm: MPI.Comm, x: Any, sent: Counts, received: Counts) -> Array:
     """Return what all ranks have for this one, in the order of ranks."""
     x = contiguous(x)
     result = np.empty((sum(received), *x.shape[1:]), x.dtype)
+    _note(comm, x.nbytes - sent[comm.rank] * _width(x) * x.itemsize)
     comm.Alltoallv(_parts(x, sent), _parts(result, received))
     return result
+
+
+def _note(comm: MPI.Comm, count: int) -> None:
+    """Note how many bytes of this rank's go to others; see :func:`adjoint.profiling`."""
+    if comm.size > 1:
+        note_sent(count)
+
+
+def note_message(comm: MPI.Comm, x: Array, dest: int) -> None:
+    """Note what is sent to one rank."""
+    if dest != comm.rank:
+        note_sent(x.nbytes)
 
 
 def next_number(comm: MPI.Comm, kind: str, peer: int, tag: int) -> int:

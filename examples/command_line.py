@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adjoint import agreed, communicator
+from adjoint.comm import CartesianGrid
 
 #: Seconds that a rank waits for rank 0's message before it prints its own.
 PATIENCE = 4.0
@@ -45,6 +46,36 @@ def parsed(
     if not isinstance(found, argparse.Namespace):
         sys.exit(found)
     return found
+
+
+#: Values that the options of :func:`add_extent` may have.
+EXTENT: dict[str, Callable[[Any], bool]] = {
+    "--patch": lambda nodes: nodes >= 2,
+    "--size": lambda nodes: nodes is None or nodes >= 2,
+}
+
+
+def add_extent(parser: argparse.ArgumentParser, patch: int) -> None:
+    """Add the options that say how many nodes there are: a patch a rank, or all of them."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--patch",
+        type=int,
+        default=patch,
+        metavar="P",
+        help=f"each rank a patch of P×P nodes (default {patch})",
+    )
+    either.add_argument(
+        "--size", type=int, metavar="N", help="N×N nodes in all, on any number of ranks"
+    )
+
+
+def extent(options: argparse.Namespace) -> tuple[int, int]:
+    """Return the nodes along each axis; collective."""
+    if options.size is not None:
+        return options.size, options.size
+    dims = CartesianGrid((2**20,) * 2).dims
+    return dims[0] * options.patch, dims[1] * options.patch
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from seismic import PML, Model
+from seismic import Model
 from waveform import Inversion, invert
 
 from adjoint.solvers import ElasticWave, Lame
@@ -51,7 +51,7 @@ class ElasticInversion(Inversion):
         return ElasticWave(
             self.grid, model.spacing, model.dt, model.steps,
             sources=model.sources[self.shots, None], receivers=model.receivers,
-            pml_width=PML, memory=memory,
+            pml_width=model.layer, memory=memory,
         )  # fmt: skip
 
     def traces(self, field: Any, series: Any) -> tuple[Any, ...]:

@@ -12,19 +12,28 @@ adjoint. This is section 4.2 of Xu, Zhu and Darve, https://doi.org/10.48550/arXi
 from __future__ import annotations
 
 import argparse
-import io
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from command_line import make_folder, one_message, parsed, require_writable
+from command_line import (
+    EXTENT,
+    add_extent,
+    extent,
+    make_folder,
+    one_message,
+    parsed,
+    require_writable,
+)
+from field_figures import draw_fields
+from run_report import Report, add_options
 
 from adjoint import Variable, agreed
-from adjoint.comm import Allreduce, CartesianGrid, GatherField, size
+from adjoint.comm import Allreduce, CartesianGrid, size, thumbnail, write_field
 from adjoint.files import written_whole
 from adjoint.nn import MLP
-from adjoint.optimize import Result, StateError, minimize
+from adjoint.optimize import Composite, Result, StateError, minimize
 from adjoint.solvers import Poisson
 
 if TYPE_CHECKING:
@@ -32,6 +41,12 @@ if TYPE_CHECKING:
 
 FIELDS = ("bumps", "quadratic")
 BOUNDS = (0.5, 4.0)  # what is known of κ beforehand
+
+#: What each method is given, and how many iterations it makes if nothing else is said.
+METHODS: dict[str, dict[str, Any]] = {
+    "l-bfgs-b": {"maxiter": 400, "maxcor": 400},
+    "gauss-newton": {"maxiter": 100},
+}
 
 
 def exact_kappa(field: str, x: Any, y: Any) -> Any:
@@ -74,8 +89,12 @@ class Inversion:
     observed : numpy.ndarray of bool, shape of the patch
     data : numpy.ndarray, shape of the patch
         Observations of u.
+    deviation, energy : float
+        Standard deviation of their noise, and the sum of their squares.
     scale : numpy.ndarray, shape (parameters,)
         Parameters per unit of the optimiser's unknowns.
+    residual : Composite
+        From the unknowns to κ, and from κ to this patch's residuals.
     """
 
     def __init__(
@@ -105,29 +124,34 @@ class Inversion:
         rms = np.sqrt(self.total(np.sum(u**2)) / np.prod(shape))
         random = np.random.default_rng([seed, self.grid.rank])
         self.observed = random.permutation(u.size).reshape(u.shape) < round(observed * u.size)
-        self.data = u + noise * rms * random.standard_normal(u.shape)
+        self.deviation = float(noise * rms)
+        self.data = u + self.deviation * random.standard_normal(u.shape)
         self.energy = float(self.total(np.sum(self.data[self.observed] ** 2)))
+        self.residual = Composite(self.kappa, self.difference)
 
     def kappa(self, unknowns: Any) -> Any:
         """Return the network's diffusivity at the nodes of the padded patch."""
         theta = self.scale * unknowns
         return self.network(theta, self.points).reshape(self.grid.padded_shape(1))
 
+    def difference(self, kappa: Any) -> Any:
+        """Return ``(u − data) / √(Σ data²)`` where u is observed, and zero elsewhere."""
+        u = self.poisson(kappa, self.source)
+        return np.where(self.observed, u - self.data, 0.0) / np.sqrt(self.energy)
+
     def misfit(self, unknowns: Variable) -> Variable:
         """Return Σ (u − data)² / Σ data² over all observed nodes."""
-        u = self.poisson(self.kappa(unknowns), self.source)
-        residual = np.where(self.observed, u - self.data, 0.0)
-        misfit: Variable = self.total(np.sum(residual**2)) / self.energy
+        misfit: Variable = self.total(np.sum(self.residual(unknowns) ** 2))
         return misfit
 
     def fields(self, unknowns: Any) -> dict[str, Any]:
-        """Return the whole fields on rank 0: κ found and exact, and the solution."""
-        gather, inner = GatherField(self.grid), self.grid.interior(1)
+        """Return the fields in this rank's patch: κ found and exact, and the solution."""
+        inner = self.grid.interior(1)
         kappa = self.kappa(unknowns)
         return {
-            "kappa": gather(kappa[inner]),
-            "exact": gather(self.exact[inner]),
-            "u": gather(self.poisson(kappa, self.source)),
+            "kappa": kappa[inner],
+            "exact": self.exact[inner],
+            "u": self.poisson(kappa, self.source),
         }
 
 
@@ -145,71 +169,13 @@ def typical(network: MLP) -> Any:
     return scale
 
 
-def errors(found: Any, exact: Any) -> tuple[float, float]:
-    """Return the greatest error of κ and its relative error in the L2 norm."""
-    difference = found - exact
-    relative = float(np.linalg.norm(difference) / np.linalg.norm(exact))
-    return float(np.abs(difference).max()), relative
-
-
-def draw_fields(path: Path, fields: dict[str, Any], grid: CartesianGrid, title: str) -> None:
-    """Draw exact κ, the network's κ and their difference side by side."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    kappa, exact = fields["kappa"], fields["exact"]
-    error = kappa - exact
-    low, high = float(exact.min()), float(exact.max())
-    largest = float(np.abs(error).max())
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
-    panels = [
-        ("exact κ", exact, "viridis", low, high),
-        ("network κ", kappa, "viridis", low, high),
-        ("network − exact", error, "RdBu_r", -largest, largest),
-    ]
-    for axis, (name, values, colours, least, greatest) in zip(axes, panels):
-        image = axis.imshow(
-            values.T, origin="lower", extent=(0, 1, 0, 1), cmap=colours, vmin=least, vmax=greatest
-        )
-        figure.colorbar(image, ax=axis, shrink=0.85)
-        for axis_index, line in enumerate((axis.axvline, axis.axhline)):
-            edges = {grid.patch(r)[0][axis_index] for r in range(grid.size)} - {0}
-            for edge in sorted(edges):
-                line(edge / grid.shape[axis_index], color="white" if colours == "viridis" else "k",
-                     linewidth=0.8, linestyle="--")  # fmt: skip
-        axis.set(title=name, xlabel="x", ylabel="y")
-    figure.suptitle(title)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def draw_loss(path: Path, result: Result) -> None:
-    """Draw the misfit and its gradient over the iterations."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
-    numbers = [i.iteration for i in result.history]
-    axis.semilogy(numbers, [i.loss for i in result.history], label="misfit")
-    axis.semilogy(numbers, [i.gradient_norm for i in result.history], label="|gradient|", alpha=0.6)
-    axis.set(xlabel="iteration", ylabel="relative misfit Σ(u − d)² / Σd²")
-    axis.grid(alpha=0.3)
-    axis.legend()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def write_log(path: Path, result: Result) -> None:
-    """Write one line an iteration."""
-    with written_whole(path) as file:
-        rows = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
-        rows.write(",".join(result.history[0]._fields) + "\n")
-        rows.writelines(",".join(f"{value!r}" for value in i) + "\n" for i in result.history)
-        rows.detach()
+def errors(inversion: Inversion, kappa: Any) -> tuple[float, float]:
+    """Return the greatest error of κ and its relative error in the L2 norm, over all ranks."""
+    exact = inversion.exact[inversion.grid.interior(1)]
+    difference = kappa - exact
+    largest = max(inversion.grid.comm.allgather(float(np.abs(difference).max())))
+    wrong, whole = inversion.total(np.array([np.sum(difference**2), np.sum(exact**2)]))
+    return largest, float(np.sqrt(wrong / whole))
 
 
 def arguments() -> argparse.Namespace:
@@ -217,19 +183,14 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    extent = parser.add_mutually_exclusive_group()
-    extent.add_argument(
-        "--patch",
-        type=int,
-        default=300,
-        metavar="P",
-        help="each rank a patch of P×P nodes (default 300)",
-    )
-    extent.add_argument(
-        "--size", type=int, metavar="N", help="N×N nodes in all, on any number of ranks"
-    )
+    add_extent(parser, patch=300)
     parser.add_argument("--field", choices=FIELDS, default="bumps", help="exact κ (default bumps)")
-    parser.add_argument("--iterations", type=int, default=400, help="of L-BFGS (default 400)")
+    parser.add_argument("--method", choices=[*METHODS], default="l-bfgs-b", help="default l-bfgs-b")
+    parser.add_argument(
+        "--iterations",
+        type=int,
+        help="of the method (default 400 of L-BFGS, 100 of Gauss-Newton)",
+    )
     parser.add_argument(
         "--observed",
         type=float,
@@ -250,12 +211,12 @@ def arguments() -> argparse.Namespace:
         help="folder for figures and results (default results/poisson)",
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    add_options(parser)
     return parsed(
         parser,
         {
-            "--patch": lambda nodes: nodes >= 2,
-            "--size": lambda nodes: nodes is None or nodes >= 2,
-            "--iterations": lambda count: count >= 1,
+            **EXTENT,
+            "--iterations": lambda count: count is None or count >= 1,
             "--observed": lambda share: 0 < share <= 1,
             "--noise": lambda noise: 0 <= noise < np.inf,
             "--seed": lambda seed: seed >= 0,
@@ -268,11 +229,7 @@ def main() -> None:
     with one_message(ValueError, OSError, ImportError):
         options = arguments()
         require_writable(options.out)
-        if options.size is None:
-            dims = CartesianGrid((2**20,) * 2).dims
-            shape = (dims[0] * options.patch, dims[1] * options.patch)
-        else:
-            shape = (options.size, options.size)
+        shape = extent(options)
         inversion = Inversion(shape, options.field, options.observed, options.noise, options.seed)
         make_folder(options.out)
     grid = inversion.grid
@@ -283,49 +240,65 @@ def main() -> None:
             f"{inversion.network.n_parameters} parameters",
             flush=True,
         )
-    with one_message(StateError, OSError):
+    with one_message(StateError, OSError), Report(options, __doc__) as report:
+        settings = dict(METHODS[options.method])
+        settings["maxiter"] = options.iterations or settings["maxiter"]
+        first = inversion.network.initial(options.seed) / inversion.scale
+        report.draw(inversion.misfit, first)
+        before = inversion.poisson.solve.solves
         result = minimize(
-            inversion.misfit,
-            inversion.network.initial(options.seed) / inversion.scale,
-            options={"maxiter": options.iterations, "maxcor": 400},
+            inversion.residual if options.method == "gauss-newton" else inversion.misfit,
+            first,
+            options.method,
+            options=settings,
+            callback=report.iteration,
             state=options.out / "state.npz",
             resume=options.resume,
-            metadata={"field": options.field, "shape": shape, "observed": options.observed,
-                      "noise": options.noise, "seed": options.seed, "ranks": size()},
+            metadata=report.metadata(field=options.field, shape=shape, observed=options.observed,
+                                     noise=options.noise, seed=options.seed, ranks=size()),
         )  # fmt: skip
-        fields = inversion.fields(result.theta)
-        with agreed(grid.comm):
-            if grid.rank == 0:
-                report(options, inversion, result, fields, time.perf_counter() - started)
+        solves = inversion.poisson.solve.solves - before
+        numbers = {"PDE solves": f"{solves}", **write(options, inversion, result)}
+        report.finish([("", result)], {"kappa.png": "κ: exact, found, and the difference"}, numbers)
+    if grid.rank == 0:
+        tell(options.out, result, numbers, time.perf_counter() - started)
 
 
-def report(
-    options: argparse.Namespace,
-    inversion: Inversion,
-    result: Result,
-    fields: dict[str, Any],
-    seconds: float,
-) -> None:
-    """Write and draw the result, and say how good it is and where it lies; on rank 0."""
-    out = options.out
-    largest, relative = errors(fields["kappa"], fields["exact"])
-    theta = inversion.scale * result.theta
-    loss = [i.loss for i in result.history]
-    with written_whole(out / "result.npz") as file:
-        np.savez(file, **fields, theta=theta, loss=loss, max_error=largest, l2_error=relative)
-    write_log(out / "log.csv", result)
-    inversion.network.save(out / "network.npz", theta)
-    n, m = inversion.grid.shape
-    title = f"{options.field}, {n}×{m} nodes on {inversion.grid.size} ranks (dashed: patches)"
-    draw_fields(out / "kappa.png", fields, inversion.grid, title)
-    draw_loss(out / "loss.png", result)
+def write(options: argparse.Namespace, inversion: Inversion, result: Result) -> dict[str, str]:
+    """Write and draw the result, and return how good it is; collective.
+
+    Every rank writes its part of the fields; what is drawn is a thumbnail.
+    """
+    out, grid = options.out, inversion.grid
+    fields = inversion.fields(result.theta)
+    largest, relative = errors(inversion, fields["kappa"])
+    for name, patch in fields.items():
+        write_field(out / f"{name}.npy", grid, patch)
+    exact, found = (thumbnail(grid, fields[name]) for name in ("exact", "kappa"))
+    with agreed(grid.comm):
+        if grid.rank == 0:
+            theta = inversion.scale * result.theta
+            loss = [i.loss for i in result.history]
+            with written_whole(out / "result.npz") as file:
+                np.savez(file, theta=theta, loss=loss, max_error=largest, l2_error=relative)
+            inversion.network.save(out / "network.npz", theta)
+            n, m = grid.shape
+            title = f"{options.field}, {n}×{m} nodes on {grid.size} ranks (dashed: patches)"
+            draw_fields(out / "kappa.png", exact, found, grid, title, "network")
+    return {"κ, max error": f"{largest:.4f}", "κ, L2 error": f"{100 * relative:.3f} %"}
+
+
+def tell(out: Path, result: Result, numbers: dict[str, str], seconds: float) -> None:
+    """Say how good the result is and where it lies."""
+    found = "\n".join(f"{name:<14} {value}" for name, value in numbers.items())
     print(f"""
 iterations     {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
 misfit         {result.history[0].loss:.3e} → {result.value:.3e}
-κ, max error   {largest:.4f}
-κ, L2 error    {100 * relative:.3f} %
+{found}
 figures        {out / "kappa.png"}, {out / "loss.png"}
+fields         {", ".join(str(out / f"{name}.npy") for name in ("kappa", "exact", "u"))}
 results        {out / "result.npz"}, {out / "network.npz"}, {out / "log.csv"}, {out / "state.npz"}
+report         {out / "report.html"}, {out / "configuration.json"}
 """)
 
 

@@ -10,20 +10,26 @@ This is equation (5) of Xu, Zhu and Darve, https://doi.org/10.48550/arXiv.2011.0
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
-from command_line import parsed
+from command_line import one_message, parsed
 
 from adjoint import Tape
 from adjoint.comm import Bcast, Reduce, rank, size
 
 
-def polynomial(theta: float) -> tuple[float, float]:
-    """Return 1 + θ + … + θ^(N−1) on N ranks, and its derivative, both on rank 0."""
+def polynomial(theta: float, picture: Path | None = None) -> tuple[float, float]:
+    """Return 1 + θ + … + θ^(N−1) on N ranks, and its derivative, both on rank 0.
+
+    Where a file is given, the computational graph is drawn into it.
+    """
     with Tape() as tape:
         theta0 = tape.watch(np.array(theta))
         shared = Bcast(root=0)(theta0)
         loss = Reduce(root=0)(shared ** rank())
+    if picture is not None:
+        tape.draw(picture)
     (gradient,) = tape.gradient(loss, [theta0])
     return float(loss), float(gradient)
 
@@ -31,8 +37,12 @@ def polynomial(theta: float) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--theta", type=float, default=1.5, help="where to evaluate (default 1.5)")
-    theta = parsed(parser).theta
-    value, derivative = polynomial(theta)
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="draw the computational graph "
+                        "(.svg, .pdf, .png, .dot)")  # fmt: skip
+    with one_message(ValueError, OSError):
+        options = parsed(parser)
+        theta = options.theta
+        value, derivative = polynomial(theta, options.draw)
     if rank() == 0:
         terms = " + ".join(["1", "θ", *(f"θ^{k}" for k in range(2, size()))][: size()])
         print(f"f(θ) = {terms}")

@@ -42,17 +42,19 @@ class Model:
 
     Attributes
     ----------
-    true, start : dict of numpy.ndarray, shape (nz, nx)
+    true, start : dict of numpy.ndarray, shape (nz, nx) or (nz, ny, nx)
         ``"vp"`` and, where known, ``"vs"`` in m/s and ``"rho"`` in kg/m³.
-    mask : numpy.ndarray of bool, shape (nz, nx)
+    mask : numpy.ndarray of bool, of the same shape
         Where the model may change.
     spacing, dt : float
         In metres and seconds.
-    sources, receivers : numpy.ndarray, shape (n, 2)
-        Positions (z, x) in metres.
+    sources, receivers : numpy.ndarray, shape (n, axes)
+        Positions (z, x) or (z, y, x) in metres.
     wavelet : numpy.ndarray, shape (steps,)
     peak_frequency : float
         In hertz.
+    layer : int
+        Nodes of an absorbing layer that is laid around it.
     """
 
     true: dict[str, Any]
@@ -64,18 +66,22 @@ class Model:
     receivers: Any
     wavelet: Any
     peak_frequency: float
+    layer: int = PML
 
     @property
-    def shape(self) -> tuple[int, int]:
-        rows, columns = self.mask.shape
-        return rows, columns
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.mask.shape)
 
     @property
     def steps(self) -> int:
         return len(self.wavelet)
 
-    def padded(self, width: int = PML) -> Model:
-        """Return the model with so many nodes more on all sides, which continue its edges."""
+    def padded(self, width: int | None = None) -> Model:
+        """Return the model with so many nodes more on all sides, which continue its edges.
+
+        By default, as many as a layer has.
+        """
+        width = self.layer if width is None else width
 
         def pad(fields: dict[str, Any]) -> dict[str, Any]:
             return {name: np.pad(field, width, mode="edge") for name, field in fields.items()}
@@ -97,13 +103,15 @@ def surveyed(
     dt: float | None = None,
     steps: int | None = None,
     peak_frequency: float | None = None,
-    shots: int = 8,
+    shots: tuple[int, ...] = (8,),
+    smooth: float = 16,
+    layer: int = PML,
 ) -> Model:
     """Return a velocity with a survey near the surface, and a smooth model to start from.
 
     Parameters
     ----------
-    vp : numpy.ndarray, shape (nz, nx)
+    vp : numpy.ndarray, shape (nz, nx) or (nz, ny, nx)
         In m/s.
     spacing : float
         In metres.
@@ -114,32 +122,46 @@ def surveyed(
         bottom.
     peak_frequency : float, optional
         In hertz; by default the slowest wave has 22.5 nodes a wavelength at it.
-    shots : int
+    shots : tuple of int
+        Along each horizontal axis.
+    smooth : float
+        Standard deviation of the Gaussian that makes the start, in nodes.
+    layer : int
+        Nodes of an absorbing layer.
     """
-    rows, columns = vp.shape
-    height, width = rows * spacing, columns * spacing
+    rows, *horizontal = vp.shape
+    height, widths = rows * spacing, [n * spacing for n in horizontal]
     if dt is None:
         dt = np.floor(1e6 * 0.3 * spacing / vp.max()) / 1e6
     if peak_frequency is None:
         peak_frequency = float(vp.min() / (22.5 * spacing))
     if steps is None:
-        steps = int((np.hypot(2 * height, width) / vp.mean() + 1.2 / peak_frequency) / dt)
+        longest = np.linalg.norm([2 * height, *widths])
+        steps = int((longest / vp.mean() + 1.2 / peak_frequency) / dt)
     true = {"vp": vp, "vs": vp / np.sqrt(3), "rho": 310 * vp**0.25}
-    places = np.arange(5, columns - 5, 2) * spacing
-    mask = np.repeat(np.arange(rows)[:, None] > 5, columns, axis=1)
-    smooth = {name: gaussian_filter(field, 16, mode="nearest") for name, field in true.items()}
-    depth = 2 * spacing
+    mask = np.zeros(vp.shape, bool)
+    mask[6:] = True
+    blurred = {name: gaussian_filter(field, smooth, mode="nearest") for name, field in true.items()}
+    depth = np.array([2 * spacing])
+    sources = [(np.arange(count) + 0.5) * width / count for count, width in zip(shots, widths)]
+    receivers = [np.arange(5, count - 5, 2) * spacing for count in horizontal]
     return Model(
         true=true,
-        start={name: np.where(mask, smooth[name], true[name]) for name in true},
+        start={name: np.where(mask, blurred[name], true[name]) for name in true},
         mask=mask,
         spacing=spacing,
         dt=dt,
-        sources=np.stack([np.full(shots, depth), (np.arange(shots) + 0.5) * width / shots], axis=1),
-        receivers=np.stack([np.full(len(places), depth), places], axis=1),
+        sources=_spread(depth, *sources),
+        receivers=_spread(depth, *receivers),
         wavelet=ricker(np.arange(steps) * dt, peak_frequency),
         peak_frequency=peak_frequency,
+        layer=layer,
     )
+
+
+def _spread(*lines: Any) -> Any:
+    """Return all positions with a coordinate of each axis's, (points, axes)."""
+    return np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, len(lines))
 
 
 def layered() -> Model:
@@ -235,7 +257,8 @@ def _read_velocity(path: Path) -> Model:
     return surveyed(vp, z)
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Return matplotlib's pyplot, which draws into files."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -258,7 +281,7 @@ def draw_models(path: Path, model: Model, found: Any, name: str, label: str) -> 
     label : str
         Quantity and unit, for the colour bars.
     """
-    plt = _pyplot()
+    plt = pyplot()
     true, start = model.true[name], model.start[name]
     rows, columns = model.shape
     km = model.spacing / 1e3
@@ -291,7 +314,7 @@ def draw_models(path: Path, model: Model, found: Any, name: str, label: str) -> 
 
 def draw_wavefield(path: Path, frames: list[tuple[float, Any]], extent: Any, label: str) -> None:
     """Draw one shot's wavefield at several times, each scaled by its own greatest value."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(
         2, (len(frames) + 1) // 2, figsize=(11, 5.2), layout="constrained", sharex=True, sharey=True
     )
@@ -322,7 +345,7 @@ def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -
     label : str
         Quantity and unit, for the colour bar.
     """
-    plt = _pyplot()
+    plt = pyplot()
     observed = gathers["observed"]
     largest = float(np.quantile(np.abs(observed), 0.99)) or 1.0
     panels = {
@@ -340,21 +363,5 @@ def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -
         axis.set(title=title, xlabel="receiver")
     axes[0].set_ylabel("time (s)")
     figure.colorbar(image, ax=axes[-1], label=label)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def draw_loss(path: Path, stages: list[tuple[str, Any]]) -> None:
-    """Draw the misfit over the iterations of one stage after the other."""
-    plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
-    first = 0
-    for name, losses in stages:
-        numbers = first + np.arange(len(losses))
-        axis.semilogy(numbers, losses, label=name)
-        first = int(numbers[-1])
-    axis.set(xlabel="iteration", ylabel="misfit / misfit of the starting model")
-    axis.grid(alpha=0.3)
-    axis.legend()
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from command_line import make_folder, one_message, parsed, require_writable
-from poisson_inversion import write_log
+from run_report import Report, add_options
 from source_figures import draw
 
 from adjoint import Variable, agreed
@@ -284,6 +284,7 @@ def arguments() -> argparse.Namespace:
         help="folder for figures and results (default results/source)",
     )
     add("--resume", action="store_true", help="continue the run in --out")
+    add_options(parser)
     return parsed(
         parser,
         {
@@ -316,49 +317,62 @@ def main() -> None:
             f"{options.unknown}, course {options.course}: {len(inversion.first)} numbers",
             flush=True,
         )
-    with one_message(StateError, OSError):
+    with one_message(StateError, OSError), Report(options, __doc__) as report:
+        report.draw(inversion.misfit, inversion.first)
         names = ("size", "steps", "flow", "sensors", "unknown", "course", "noise", "smoothing",
                  "seed")  # fmt: skip
         result = minimize(
             inversion.misfit, inversion.first, bounds=inversion.bounds,
-            options={"maxiter": options.iterations}, state=options.out / "state.npz",
-            resume=options.resume,
-            metadata={**{name: getattr(options, name) for name in names}, "ranks": size()},
+            options={"maxiter": options.iterations}, callback=report.iteration,
+            state=options.out / "state.npz", resume=options.resume,
+            metadata=report.metadata(**{n: getattr(options, n) for n in names}, ranks=size()),
         )  # fmt: skip
         misfits = [float(inversion.relative(x)) for x in (inversion.first, result.theta)]
         found = inversion.gathered(result.theta)
+        numbers: dict[str, str] = {}
         with agreed(grid.comm):
             if grid.rank == 0:
-                report(options, inversion, result, found, misfits, time.perf_counter() - started)
+                numbers = write(options, inversion, result, found, misfits)
+        figures = {"source.png": "The source, the sensors and their series, the course, the loss"}
+        report.finish([("", result)], figures, numbers)
+    if grid.rank == 0:
+        tell(options.out, result, numbers, time.perf_counter() - started)
 
 
-def report(
+def write(
     options: argparse.Namespace,
     inversion: SourceInversion,
     result: Result,
     found: dict[str, Any],
     misfits: list[float],
-    seconds: float,
-) -> None:
-    """Write and draw the result, and say how good it is and where it lies; on rank 0."""
-    out = options.out
+) -> dict[str, str]:
+    """Write and draw the result on rank 0, and return how good it is."""
     numbers = errors(found, inversion.exact_course)
     loss = [i.loss for i in result.history]
-    with written_whole(out / "result.npz") as file:
+    with written_whole(options.out / "result.npz") as file:
         np.savez(file, **found, times=inversion.times, theta=result.theta, loss=loss,
                  misfits=misfits, **numbers)  # fmt: skip
-    write_log(out / "log.csv", result)
-    draw(out / "source.png", inversion, found, loss)
-    solve = inversion.transport.solve
+    draw(options.out / "source.png", inversion, found, loss)
+    solve, (first, last) = inversion.transport.solve, misfits
+    return {
+        "solves": f"{solve.solves}, with {solve.setups} preconditioners set up",
+        "misfit": f"{first:.3e} → {last:.3e}, {first / last:.0f} times less",
+        "source, error": f"{100 * numbers['source_error']:.1f} % in the L2 norm, "
+        f"{100 * numbers['mass_error']:.2f} % of what it releases",
+        "course, error": f"{100 * numbers['course_error']:.1f} % ({options.course})",
+    }
+
+
+def tell(out: Path, result: Result, numbers: dict[str, str], seconds: float) -> None:
+    """Say how good the result is and where it lies."""
+    found = "\n".join(f"{name:<16} {value}" for name, value in numbers.items())
     print(f"""
 iterations       {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
-solves           {solve.solves}, with {solve.setups} preconditioners set up
-misfit           {misfits[0]:.3e} → {misfits[1]:.3e}, {misfits[0] / misfits[1]:.0f} times less
-source, error    {100 * numbers["source_error"]:.1f} % in the L2 norm, {100 * numbers["mass_error"]:.2f} % of what it releases
-course, error    {100 * numbers["course_error"]:.1f} % ({options.course})
-figure           {out / "source.png"}
+{found}
+figures          {out / "source.png"}, {out / "loss.png"}
 results          {out / "result.npz"}, {out / "log.csv"}, {out / "state.npz"}
-""")  # noqa: E501
+report           {out / "report.html"}, {out / "configuration.json"}
+""")
 
 
 if __name__ == "__main__":

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from command_line import make_folder, one_message, require_writable
-from scipy.ndimage import uniform_filter
+from run_report import Report
 from seismic import (
-    PML,
     Model,
-    draw_loss,
     draw_models,
     draw_traces,
     draw_wavefield,
     layered,
     read_model,
 )
+from space import draw_slices, section
+from waveform_errors import errors, told
 from waveform_options import arguments
 
 from adjoint import agreed, communicator
@@ -63,6 +64,8 @@ class Inversion:
     name: ClassVar[str]
     label: ClassVar[str]
     unit: ClassVar[float]
+    #: What makes the model where no file is given, by the number of dimensions.
+    layered: ClassVar[dict[int, Callable[[], Model]]] = {2: layered}
     #: What the traces of each kind are called in names of files.
     kinds: ClassVar[tuple[str, ...]]
     #: Quantity and unit of the wave that is drawn, which is that of the first kind.
@@ -80,31 +83,30 @@ class Inversion:
         comm: MPI.Comm | None = None,
     ) -> None:
         world = communicator(comm)
-        self.model, self.padded = model, model.padded(PML)
+        self.model, self.padded = model, model.padded()
         group = world.rank * groups // world.size
         self.shots = np.arange(group, len(model.sources), groups)
         self.grid = CartesianGrid(self.padded.shape, world.Split(group))
         self.total = Allreduce(comm)
         self.own = tuple(slice(a, b) for a, b in zip(self.grid.start, self.grid.stop))
         self.wave = self.make_wave(memory)
-        rows, columns = (
-            np.clip(np.arange(a, b) - PML, 0, n - 1)
+        lines = np.ix_(*(
+            np.clip(np.arange(a, b) - model.layer, 0, n - 1)
             for a, b, n in zip(self.grid.start, self.grid.stop, model.shape)
-        )
-        self.nodes = rows[:, None] * model.shape[1] + columns
+        ))  # fmt: skip
+        self.nodes = np.ravel_multi_index(lines, model.shape)
         self.start = self.padded.start[self.name][self.own].copy()
-        self.mask = model.mask[rows[:, None], columns].astype(np.float64)
+        self.mask = model.mask[lines].astype(np.float64)
         self.network: MLP | None = None
         if unknown == "network":
-            depth, width = model.shape
             self.network = MLP(
-                (2, 64, 64, 64, 1), domain=((0, depth - 1), (0, width - 1)),
+                (len(lines), 64, 64, 64, 1), domain=tuple((0, n - 1) for n in model.shape),
                 lower=-0.45, upper=0.45,
                 fourier=64, fourier_scale=2.0, fourier_seed=seed,
             )  # fmt: skip
-            ends = np.broadcast_arrays(rows[:, None], columns[None])
+            ends = np.broadcast_arrays(*lines)
             self.points = np.stack([end.ravel() for end in ends], axis=1).astype(np.float64)
-        amplitude = 1e6 * model.spacing**2
+        amplitude = 1e6 * model.spacing ** len(lines)
         self.wavelets = np.broadcast_to(
             amplitude * model.wavelet / np.abs(model.wavelet).max(),
             (len(self.shots), 1, model.steps),
@@ -185,7 +187,8 @@ class Inversion:
     def field(self, patch: Any) -> Any:
         """Return a whole field without the layers, on rank 0."""
         whole = GatherField(self.grid)(patch)
-        return whole[PML:-PML, PML:-PML] if self.grid.rank == 0 else None
+        width = self.model.layer
+        return whole[(slice(width, -width),) * whole.ndim] if self.grid.rank == 0 else None
 
     def gather(self, traces: Any, shot: int = 0) -> Any:
         """Return the traces of one of this group's shots on the group's rank 0."""
@@ -237,41 +240,6 @@ class Inversion:
         return sum(part for part in leaders if part is not None)
 
 
-def errors(inversion: Inversion, found: Any, energy: Any) -> dict[str, float]:
-    """Return how far the model is off, and where it is nearer than the start.
-
-    A place is illuminated where the waves of all shots have at least half of their median energy
-    and where it lies beneath the survey, between the outermost of its sources and receivers: from
-    elsewhere reflections leave for where nobody listens. The error at a place is the root mean
-    square of that in a window. Windows of half a wavelength are as small as waves resolve; there a
-    start that happens to be right can hardly be bettered. In windows of a wavelength it is not so.
-    """
-    model = inversion.model
-    true, start = model.true[inversion.name], model.start[inversion.name]
-    ends = np.concatenate([model.sources, model.receivers])[:, 1] / model.spacing
-    x = np.arange(true.shape[1])
-    beneath = (x >= ends.min() - 0.5) & (x <= ends.max() + 0.5)
-    lit = model.mask & (energy > 0.5 * np.median(energy[model.mask])) & beneath
-    wavelength = float(np.median(model.true["vp"])) / model.peak_frequency / model.spacing
-    numbers = {
-        "model_error": float(np.linalg.norm((found - true)[lit]) / np.linalg.norm(true[lit])),
-        "start_error": float(np.linalg.norm((start - true)[lit]) / np.linalg.norm(true[lit])),
-        "illuminated": float(lit.mean()),
-    }
-    for prefix, part in (("", 1.0), ("fine_", 0.5)):
-        window = max(3, round(part * wavelength))
-        local = [
-            np.sqrt(uniform_filter((field - true) ** 2, window, mode="nearest"))[lit]
-            for field in (found, start)
-        ]
-        numbers[f"{prefix}window"] = window * model.spacing
-        numbers[f"{prefix}improved"] = float((local[0] < local[1]).mean())
-        # Of what the start is off: 1 where a place without error has none now either.
-        ratios = np.divide(*local, out=np.ones_like(local[0]), where=local[1] > 0)
-        numbers[f"{prefix}worst"] = float(ratios.max())
-    return numbers
-
-
 def invert(
     kind: type[Inversion],
     description: str | None,
@@ -296,10 +264,13 @@ def invert(
     started = time.perf_counter()
     world = communicator()
     with one_message(ValueError, OSError, ImportError):
-        options = arguments(description, out, memory)
+        options = arguments(description, out, memory, tuple(kind.layered))
         require_writable(options.out)
         with agreed(world):
-            model = layered() if options.model is None else read_model(options.model, parameters)
+            if options.dimensions == 3 and (options.model or options.save_traces):
+                raise ValueError("--dimensions 3 takes neither --model nor --save-traces")
+            make = kind.layered[options.dimensions]
+            model = make() if options.model is None else read_model(options.model, parameters)
             if options.shot_groups > len(model.sources):
                 raise ValueError(
                     f"--shot-groups {options.shot_groups} is more than the "
@@ -314,16 +285,19 @@ def invert(
             inversion.save_observed(options.save_traces)
     if world.rank == 0:
         print(
-            f"{model.shape[0]}×{model.shape[1]} nodes, {len(model.sources)} shots, "
+            f"{'×'.join(map(str, model.shape))} nodes, {len(model.sources)} shots, "
             f"{len(model.receivers)} receivers, {model.steps} steps; {size()} ranks in "
             f"{options.shot_groups} groups; unknown: {options.unknown}",
             flush=True,
         )
-    with one_message(StateError, OSError):
-        report(options, inversion, fitted(options, inversion), started)
+    with one_message(StateError, OSError), Report(options, description) as report:
+        report.draw(inversion.misfit, inversion.first)
+        finish(options, inversion, fitted(options, inversion, report), report, started)
 
 
-def fitted(options: argparse.Namespace, inversion: Inversion) -> list[tuple[str, Result]]:
+def fitted(
+    options: argparse.Namespace, inversion: Inversion, report: Report
+) -> list[tuple[str, Result]]:
     """Fit the traces up to one frequency after the other; return each stage's name and result."""
     theta = inversion.first
     stages: list[tuple[str, Result]] = []
@@ -332,26 +306,30 @@ def fitted(options: argparse.Namespace, inversion: Inversion) -> list[tuple[str,
         name = "all frequencies" if cutoff is None else f"up to {cutoff:g} Hz"
         if rank() == 0:
             print(f"\nstage {number + 1}: {name}", flush=True)
+        report.stage(name)
         result = minimize(
             inversion.misfit, theta, bounds=inversion.bounds,
             options={"maxiter": options.iterations, "maxcor": 20},
+            callback=report.iteration,
             state=options.out / f"state-{number + 1}.npz", resume=options.resume,
-            metadata={"shape": list(inversion.model.shape), "unknown": options.unknown,
-                      "cutoff": cutoff or 0, "misfit": options.misfit, "noise": options.noise,
-                      "seed": options.seed},
+            metadata=report.metadata(
+                shape=list(inversion.model.shape), unknown=options.unknown, cutoff=cutoff or 0,
+                misfit=options.misfit, noise=options.noise, seed=options.seed,
+            ),
         )  # fmt: skip
         theta = result.theta
         stages.append((name, result))
     return stages
 
 
-def report(
+def finish(
     options: argparse.Namespace,
     inversion: Inversion,
     stages: list[tuple[str, Result]],
+    report: Report,
     started: float,
 ) -> None:
-    """Write and draw the result, and say how good it is; on rank 0."""
+    """Write and draw the result, and say how good it is."""
     model, theta, out = inversion.model, stages[-1][1].theta, options.out
     patch = inversion.patch(theta)
     found = inversion.field(patch)
@@ -365,6 +343,12 @@ def report(
     }
     end = model.steps * model.dt
     frames = inversion.wavefields(patch, shot, np.round(np.array([0.2, 0.35, 0.5, 0.75]) * end, 2))
+    found_out: dict[str, str] = {}
+    figures = {
+        "model.png": f"{inversion.label}: true, start, inverted, and the difference",
+        "traces.png": "Traces of a shot: observed, of the start, inverted, and the difference",
+        "wavefield.png": "The wave of a shot in the inverted model",
+    }
     with agreed(inversion.total.comm):
         if rank() == 0:
             numbers = errors(inversion, found, energy)
@@ -373,24 +357,20 @@ def report(
                 name = inversion.name
                 np.savez(file, found=found, true=model.true[name], start=model.start[name],
                          energy=energy, theta=theta, loss=history, **numbers)  # fmt: skip
-            draw_models(out / "model.png", inversion.model, found, name, inversion.label)
+            draw = draw_models if found.ndim == 2 else draw_slices
+            draw(out / "model.png", inversion.model, found, name, inversion.label)
             draw_traces(out / "traces.png", model, gathers, inversion.signal)
-            columns, rows = model.shape[1] * model.spacing, model.shape[0] * model.spacing
-            draw_wavefield(
-                out / "wavefield.png", frames, (0, columns / 1e3, rows / 1e3, 0), inversion.signal
-            )
-            draw_loss(out / "loss.png", [(n, [i.loss for i in r.history]) for n, r in stages])
-            iterations = sum(result.iterations for _, result in stages)
-            evaluations = sum(result.evaluations for _, result in stages)
-            figures = ", ".join(str(out / f"{n}.png")
-                                for n in ("model", "traces", "wavefield", "loss"))  # fmt: skip
-            print(f"""
-iterations       {iterations} ({evaluations} evaluations), {time.perf_counter() - started:.1f} s
-misfit           {float(last):.4f} of the start's: {100 * (1 - float(last)):.1f} % less
-illuminated      {100 * numbers["illuminated"]:.0f} % of the model
-error there      {100 * numbers["start_error"]:.2f} % → {100 * numbers["model_error"]:.2f} %
-nearer there     in windows of a wavelength ({numbers["window"]:.0f} m) {100 * numbers["improved"]:.1f} %, at worst {numbers["worst"]:.2f} of the start's error;
-                 of half a wavelength ({numbers["fine_window"]:.0f} m) {100 * numbers["fine_improved"]:.1f} %, at worst {numbers["fine_worst"]:.2f}
-figures          {figures}
-results          {out / "result.npz"}
-""")  # noqa: E501
+            rows, *_, columns = (n * model.spacing / 1e3 for n in model.shape)
+            frames = [(seconds, section(field)) for seconds, field in frames]
+            draw_wavefield(out / "wavefield.png", frames, (0, columns, rows, 0), inversion.signal)
+            found_out = told(stages, float(last), numbers, time.perf_counter() - started)
+    report.finish(stages, figures, found_out)
+    if rank() == 0:
+        lines = "\n".join(f"{name:<16} {value}" for name, value in found_out.items())
+        pictures = ", ".join(str(out / name) for name in (*figures, "loss.png"))
+        print(f"""
+{lines}
+figures          {pictures}
+results          {out / "result.npz"}, {out / "log.csv"}
+report           {out / "report.html"}
+""")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from command_line import parsed
+from run_report import add_options
 
 from adjoint.comm import size
 
@@ -23,14 +24,21 @@ def traces_file(name: str) -> Path:
     return path
 
 
-def arguments(description: str | None, out: str, memory: str | None) -> argparse.Namespace:
-    """Return the options of the command line."""
+def arguments(
+    description: str | None, out: str, memory: str | None, dimensions: tuple[int, ...]
+) -> argparse.Namespace:
+    """Return the options of the command line, of a problem in so many dimensions."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--model", type=Path, metavar="FILE", help="model and survey (.npz), or a P velocity "
         "(.sgy, .segy); layers by default")  # fmt: skip
+    if len(dimensions) > 1:
+        add("--dimensions", type=int, choices=dimensions, default=dimensions[0],
+            help=f"without --model (default {dimensions[0]})")  # fmt: skip
+    else:
+        parser.set_defaults(dimensions=dimensions[0])
     add("--unknown", choices=("grid", "network"), default="grid", help="(default grid)")
     add("--misfit", choices=MISFITS, default=MISFITS[0], help=f"(default {MISFITS[0]})")
     add("--bands", type=float, nargs="*", default=[], metavar="HZ", help="cutoffs of first stages")
@@ -44,6 +52,7 @@ def arguments(description: str | None, out: str, memory: str | None) -> argparse
     add("--save-traces", type=traces_file, metavar="FILE", help="write observed traces "
         "(.sgy, .segy, .npz)")  # fmt: skip
     add("--resume", action="store_true", help="continue the run in --out")
+    add_options(parser)
     return parsed(
         parser,
         {

@@ -17,13 +17,18 @@ if TYPE_CHECKING:
     from .elastic import ElasticWave, Lame
     from .errors import ConvergenceError
     from .evolution import Evolution
+    from .field_optimizer import minimize_field
     from .filters import Butterworth
+    from .inner_product import InnerProduct
     from .krylov import Solved
     from .linear_solve import LinearSolve
     from .matvec import MatVec
     from .misfit import Envelope, LeastSquares, NormalizedCrossCorrelation
+    from .nonlinear_diffusion import NonlinearDiffusion
+    from .nonlinear_solve import NonlinearSolve
     from .pattern import Pattern
     from .poisson import Poisson
+    from .regularization import Tikhonov, TotalVariation
     from .seismic_files import read_model, read_traces, write_model, write_traces
     from .transpose import Transpose
 
@@ -39,15 +44,21 @@ _MODULES = {
     "Envelope": "misfit",
     "Evolution": "evolution",
     "InflowLoad": "advection",
+    "InnerProduct": "inner_product",
     "Lame": "elastic",
     "LeastSquares": "misfit",
     "LinearSolve": "linear_solve",
     "MatVec": "matvec",
+    "NonlinearDiffusion": "nonlinear_diffusion",
+    "NonlinearSolve": "nonlinear_solve",
     "NormalizedCrossCorrelation": "misfit",
     "Pattern": "pattern",
     "Poisson": "poisson",
     "Solved": "krylov",
+    "Tikhonov": "regularization",
+    "TotalVariation": "regularization",
     "Transpose": "transpose",
+    "minimize_field": "field_optimizer",
     "read_model": "seismic_files",
     "read_traces": "seismic_files",
     "ricker": "acquisition",
@@ -58,9 +69,10 @@ _MODULES = {
 __all__ = [
     "AcousticWave", "AdvectionDiffusion", "AdvectionDiffusionMatrix", "Butterworth",
     "ConvergenceError", "DiffusionMatrix", "DirichletLoad", "ElasticWave", "Envelope", "Evolution",
-    "InflowLoad", "Lame", "LeastSquares", "LinearSolve", "MatVec", "NormalizedCrossCorrelation",
-    "Pattern", "Poisson", "Solved", "Transpose", "read_model", "read_traces", "ricker",
-    "write_model", "write_traces",
+    "InflowLoad", "InnerProduct", "Lame", "LeastSquares", "LinearSolve", "MatVec",
+    "NonlinearDiffusion", "NonlinearSolve", "NormalizedCrossCorrelation", "Pattern", "Poisson",
+    "Solved", "Tikhonov", "TotalVariation", "Transpose", "minimize_field", "read_model",
+    "read_traces", "ricker", "write_model", "write_traces",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The acoustic wave in two dimensions with perfectly matched layers."""
+"""The acoustic wave in two and three dimensions with perfectly matched layers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ..comm import CartesianGrid
 from ..variable import Array
 from ..world import agreed
 from .acoustic_propagator import DIFFERENCES, AcousticPropagator
+from .acoustic_stepper import STEPPERS
 from .acquisition import Points
 from .pml import Layers
-from .waves import SIDES, highest_frequency, layer_widths, spacings
+from .waves import chosen_sides, highest_frequency, layer_widths, spacings
 
 
 class AcousticWave(TimeLoop):
@@ -26,33 +27,34 @@ class AcousticWave(TimeLoop):
     Parameters
     ----------
     grid : CartesianGrid
-        Two-dimensional, without periodic axes; axis 0 is depth ``z``, downwards, axis 1 is ``x``.
-        The absorbing layers are part of it.
-    spacing : float or pair of float
-        Distance of nodes along the axes, in metres.
+        Of two axes, depth ``z``, downwards, and ``x``; or of three, ``z``, ``y`` and ``x``. None is
+        periodic. The absorbing layers are part of it.
+    spacing : float or sequence of float
+        Distance of nodes along all axes, or each, in metres.
     dt : float
         Time step, in seconds.
     steps : int
         Number of steps, and of samples in a trace: sample ``n`` is ``u`` at ``n dt``.
-    sources : array_like, shape (sources, 2) or (shots, sources, 2)
-        Positions ``(z, x)`` in metres; a source is ``f = w(t) δ(x − x_s)``. The first form is one
-        shot.
-    receivers : array_like, shape (receivers, 2) or (shots, receivers, 2)
-        Positions ``(z, x)`` in metres.
+    sources : array_like, shape (sources, axes) or (shots, sources, axes)
+        Positions ``(z, x)`` or ``(z, y, x)`` in metres; a source is ``f = w(t) δ(x − x_s)``. The
+        first form is one shot.
+    receivers : array_like, shape (receivers, axes) or (shots, receivers, axes)
+        Positions as those of sources.
     wavelets : array_like, shape (steps,), (sources, steps) or (shots, sources, steps), optional
         Source time functions of calls that give none.
     pml_width : int
         Nodes in an absorbing layer.
-    pml_sides : sequence of str
-        Those of ``"top"``, ``"bottom"``, ``"left"``, ``"right"`` that absorb; ``u = 0`` beyond the
-        others.
+    pml_sides : str or sequence of str, optional
+        Those of ``"top"`` and ``"bottom"`` (of axis ``z``), ``"front"`` and ``"back"`` (of ``y``,
+        if there is one), ``"left"`` and ``"right"`` (of ``x``) that absorb, by default all;
+        ``u = 0`` beyond the others.
     pml_velocity, pml_frequency : float, optional
         About those of the waves to be absorbed, in m/s and Hz; by default half of the greatest
         velocity for which ``dt`` is stable, and the frequency for which that is 20 nodes a
         wavelength.
-    free_surface : bool
-        ``u = 0`` on the first row of nodes, beyond which ``u`` is continued oddly, in place of an
-        absorbing layer on top.
+    free_surface : bool, str or sequence of str
+        Sides where, in place of an absorbing layer, ``u = 0`` on the last nodes, beyond which ``u``
+        is continued oddly: ``True`` for ``"top"``, the only one that may be free in two dimensions.
     order : int
         Of differences in space, 2 or 4.
     dtype : dtype_like
@@ -88,11 +90,11 @@ class AcousticWave(TimeLoop):
     output is [shot, receiver, time] with the receivers of this rank. Wavelets are the same on all
     ranks, and each rank's cotangent is that of its own copy.
 
-    ``u`` is the pressure in a medium whose bulk modulus is constant, ``c² = κ/ρ``, or the
-    displacement across the plane (SH) in one whose density is, ``c² = µ/ρ``; a pressure in a medium
-    of constant density has ``c²∇²u`` instead, which differs where ``c`` does. With
-    ``D`` for differences to the points between nodes, ``C`` the mean of the two nodes' ``c²``, and
-    ``P`` the interpolation to receivers,
+    ``u`` is the pressure in a medium whose bulk modulus is constant, ``c² = κ/ρ``, or, in two
+    dimensions, the displacement across the plane (SH) in one whose density is, ``c² = µ/ρ``; a
+    pressure in a medium of constant density has ``c²∇²u`` instead, which differs where ``c`` does.
+    With ``D`` for differences to the points between nodes, ``C`` the mean of the two nodes' ``c²``,
+    and ``P`` the interpolation to receivers,
 
         uⁿ⁺¹ = 2uⁿ − uⁿ⁻¹ + Δt² (L uⁿ + fⁿ),   L = −Σ Dᵀ C D,   dⁿ = P uⁿ.
 
@@ -101,16 +103,18 @@ class AcousticWave(TimeLoop):
         λⁿ = 2λⁿ⁺¹ − λⁿ⁺² + Δt² L λⁿ⁺¹ + Pᵀ d̄ⁿ,
         C̄ = −Δt² Σₙ (D λⁿ⁺¹)(D uⁿ),   w̄ⁿ = Δt² λⁿ⁺¹(x_s).
 
-    In a layer (see :class:`~adjoint.solvers.pml.Layers`), ``p = C (D u + ψ)`` and
-    ``L u = −Dᵀp + φ``, where ``ψ`` and ``φ`` follow ``ψ ← b ψ + a D u`` and ``φ ← b φ − a Dᵀ p``.
-    Their transpose: with ``φ̄ ← b φ̄ + λ``, ``r = λ + a φ̄``, ``μ ← b μ + C D r``,
+    In the layers at the ends of an axis (see :class:`~adjoint.solvers.pml.Layers`), that axis has
+    ``−Dᵀp + φ`` with ``p = C (D u + ψ)`` in place of ``−Dᵀ C D u``, where ``ψ`` and ``φ`` follow
+    ``ψ ← b ψ + a D u`` and ``φ ← b φ − a Dᵀ p``. Their transpose: with ``φ̄ ← b φ̄ + λ``,
+    ``r = λ + a φ̄``, ``μ ← b μ + C D r``,
 
         Lᵀλ = −Dᵀ (C D r + a μ),   C̄ = −Δt² Σₙ (D r)(D uⁿ + ψⁿ).
 
     Both fields' ghosts are exchanged in the same direction, and what depends on them is computed on
     both sides of a boundary between patches, so a derivative needs no further messages.
 
-    The step is stable for ``dt c √(h₀⁻² + h₁⁻²) ≤ 1`` (second order) or 6/7 (fourth).
+    The step is stable for ``dt c √(Σ hᵢ⁻²) ≤ 1`` (second order) or 6/7 (fourth), with the spacings
+    ``hᵢ`` of all axes.
 
     References
     ----------
@@ -141,17 +145,19 @@ class AcousticWave(TimeLoop):
         wavelets: Any = None,
         *,
         pml_width: int = 20,
-        pml_sides: Sequence[str] = SIDES,
+        pml_sides: str | Sequence[str] | None = None,
         pml_velocity: float | None = None,
         pml_frequency: float | None = None,
-        free_surface: bool = False,
+        free_surface: bool | str | Sequence[str] = False,
         order: int = 4,
         dtype: DTypeLike = np.float64,
         **loop: Any,
     ) -> None:
         with agreed(grid.comm):
             self.dtype = np.dtype(dtype)
-            self.spacing = spacings(self.name, grid, spacing, dt, steps, self.dtype)
+            self.spacing = spacings(
+                self.name, grid, spacing, dt, steps, self.dtype, tuple(STEPPERS)
+            )
             if order not in DIFFERENCES:
                 raise ValueError(f"{self.name}: order is {order}, expected 2 or 4")
             if min(grid.patch_shape) < 4:
@@ -159,7 +165,8 @@ class AcousticWave(TimeLoop):
                     f"{self.name}: a patch has shape {grid.patch_shape}, expected 4 nodes or more "
                     "along each axis: use fewer ranks or a larger grid"
                 )
-            widths = layer_widths(self.name, grid, pml_width, pml_sides, free_surface)
+            surfaces = self._free_sides(grid, free_surface)
+            widths = layer_widths(self.name, grid, pml_width, pml_sides, surfaces)
             places = np.asarray(sources, np.float64)
             self.shots = places.shape[0] if places.ndim == 3 else 1
             self.dt, self.steps, self.order = float(dt), int(steps), order
@@ -182,8 +189,8 @@ class AcousticWave(TimeLoop):
             for n, pair, h in zip(grid.shape, widths, self.spacing)
         ]
         propagator = AcousticPropagator(
-            grid, self.spacing, self.dt, self.steps, (layers[0], layers[1]), points[0], points[1],
-            order, free_surface, self.dtype,
+            grid, self.spacing, self.dt, self.steps, layers, points[0], points[1], order, surfaces,
+            self.dtype,
         )  # fmt: skip
         super().__init__(propagator, **loop)
 
@@ -248,6 +255,20 @@ class AcousticWave(TimeLoop):
                     f"at {frequency:.3g} Hz), {needed} or more are advised",
                     stacklevel=4,
                 )
+
+    def _free_sides(
+        self, grid: CartesianGrid, sides: bool | str | Sequence[str]
+    ) -> tuple[tuple[bool, bool], ...]:
+        """Return whether the low and the high end of each axis are free surfaces."""
+        named = sides
+        if not isinstance(named, str | Sequence):
+            named = ("top",) if named else ()
+        free = chosen_sides(self.name, "free_surface", grid, named)
+        if grid.ndim == 2 and {*np.ravel(named)} - {"top"}:
+            raise ValueError(
+                f"{self.name}: free_surface is {sides!r}, expected the top alone in two dimensions"
+            )
+        return free
 
     def _checked_wavelets(self, wavelets: Any) -> Array:
         """Return wavelets as (shots, sources, steps)."""

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from math import prod
+from typing import Any
 
 import numpy as np
 
-from ..comm import CartesianGrid, HaloExchange
+from ..comm import CartesianGrid
 from ..propagator import Propagator
 from ..variable import Array
+from .acoustic_stepper import STEPPERS, Fields, Medium
 from .acquisition import Points
-from .padding import Padding
-from .pml import Layers
+from .pml import Layers, Strip
 from .row_points import RowPoints, by_rows
 
 #: Coefficients of staggered differences, by order.
 DIFFERENCES = {2: (1.0, 0.0), 4: (9 / 8, -1 / 24)}
-
-
-class Kept(NamedTuple):
-    """The fields that a block of steps begin with, and what layers remember behind each."""
-
-    u: Array
-    psi0: Array
-    psi1: Array
 
 
 class AcousticPropagator(Propagator):
@@ -35,45 +28,53 @@ class AcousticPropagator(Propagator):
     Parameters
     ----------
     grid : CartesianGrid
-    spacing : tuple of float
+        Of two or three axes.
+    spacing : sequence of float
     dt : float
     steps : int
-    layers : tuple of Layers
+    layers : sequence of Layers
         Of each axis.
     sources, receivers : Points
     order : int
-    surface : bool
+    surfaces : sequence of (bool, bool)
+        Whether the low and the high end of each axis are free surfaces.
     dtype : numpy.dtype
     """
 
     def __init__(
         self,
         grid: CartesianGrid,
-        spacing: tuple[float, float],
+        spacing: Sequence[float],
         dt: float,
         steps: int,
-        layers: tuple[Layers, Layers],
+        layers: Sequence[Layers],
         sources: Points,
         receivers: Points,
         order: int,
-        surface: bool,
+        surfaces: Sequence[tuple[bool, bool]],
         dtype: Any,
     ) -> None:
-        import numba
-
-        from . import acoustic_kernels as kernels
-
         self.comm, self.grid, self.steps = grid.comm, grid, steps
         self.runs = len(sources.index)
         self.dtype = np.dtype(dtype)
-        self._kernels = kernels
         self._sources, self._receivers = sources, receivers
         self._collection = receivers.collection()
-        self._scale = dt**2 / (spacing[0] * spacing[1])
+        self._scale = dt**2 / prod(spacing)
         self._dt = dt
-        ghost = kernels.GHOST
-        self.padding = Padding(grid, ghost, self.dtype)
+        self._stepper = STEPPERS[grid.ndim](grid, self.dtype)
+        self.padding, self._ghost = self._stepper.padding, self._stepper.ghost
         self._inner = self.padding.inner
+        ends = [(a == 0, b == n) for a, b, n in zip(grid.start, grid.stop, grid.shape)]
+        free = [tuple(here and f for here, f in zip(*pair)) for pair in zip(ends, surfaces)]
+        #: Of each axis, whether the patch's ends are ends of the grid and no free surfaces.
+        self._ends = [tuple(e and not f for e, f in zip(*pair)) for pair in zip(ends, free)]
+        #: Where the patch's nodes on free surfaces are.
+        self._surfaces = [
+            (*(slice(None),) * axis, -end)
+            for axis, pair in enumerate(free)
+            for end in (0, 1)
+            if pair[end]
+        ]
         real = self.dtype.type
         # Fluxes are (c²ₖ + c²ₖ₊₁) times half a difference.
         self._weights = [
@@ -82,98 +83,109 @@ class AcousticPropagator(Propagator):
             for h in spacing
         ]
         # Columns, which loops go along, in whole vectors.
-        sides = list(zip(layers, grid.start, grid.stop, (1, self.padding.vector)))
-        self._half = [
-            layer.halves(start, stop, ghost, 2, self.dtype, multiple, beyond=(2, 1))
+        multiples = (*(1,) * (grid.ndim - 1), self.padding.vector)
+        sides = list(zip(layers, grid.start, grid.stop, multiples))
+        half = tuple(
+            layer.halves(start, stop, self._ghost, 2, self.dtype, multiple, beyond=(2, 1))
             for layer, start, stop, multiple in sides
-        ]
-        self._node = [
-            layer.nodes(start, stop, ghost, self.dtype, multiple)
+        )
+        node = tuple(
+            layer.nodes(start, stop, self._ghost, self.dtype, multiple)
             for layer, start, stop, multiple in sides
-        ]
-        top = grid.start[0] == 0
-        self._surface = bool(surface and top)
-        self._ends = (
-            top and not surface, grid.stop[0] == grid.shape[0],
-            grid.start[1] == 0, grid.stop[1] == grid.shape[1],
+        )
+        self._medium = Medium(
+            self.padding.fields(), half, node, tuple(w for axis in self._weights for w in axis),
+            tuple(bool(f) for pair in free for f in pair),
         )  # fmt: skip
-        self._halo = HaloExchange(grid, ghost).buffers(1, self.dtype)
-        self._c2 = self.padding.fields()
         self._fields = self._new_fields()
         self._phase = 0
-        threads = numba.get_num_threads()
-        self._work = self.padding.lines(threads + 1, kernels.ROWS)
-        self._neighbours = grid.start[0] > 0, grid.stop[0] < grid.shape[0]
-        # Two steps in a sweep: not where they need others' columns, or borders are too near.
-        shared = threads > 1 or any(self._neighbours)
-        enough = grid.patch_shape[0] >= kernels.SHARE * threads
-        self._pairs = grid.dims[1] == 1 and (enough or not shared)
         self._nothing = self.new_kept(0)
         self._parts = self._collection.new_parts(steps, self.dtype)
 
-    def _new_fields(self) -> list[Array]:
-        """Return u, and ψ and φ of both axes, all zero; with two levels those with rows' ghosts."""
-        fields, lines, rows = self.padding.fields, self.padding.lines, self.padding.rows
-        half, node = [len(h.lines) for h in self._half], [len(n.lines) for n in self._node]
-        return [
-            fields(2), lines(2, half[0]), np.zeros((rows, half[1]), self.dtype),
-            lines(2, node[0]), np.zeros((rows, node[1]), self.dtype),
-        ]  # fmt: skip
+    def _new_fields(self) -> Fields:
+        """Return u, and ψ and φ of all axes, all zero."""
+        levels = [*[(2,)] * (self.grid.ndim - 1), ()]
+        psi, phi = (
+            tuple(self._lines(axis, strips[axis], *levels[axis]) for axis in range(self.grid.ndim))
+            for strips in (self._medium.half, self._medium.node)
+        )
+        return Fields(self.padding.fields(2), psi, phi)
+
+    def _lines(self, axis: int, strip: Strip, *leading: int) -> Array:
+        """Return zeros for the lines along an axis that lie in layers."""
+        shape = list(self.padding.shape)
+        shape[axis] = len(strip.lines)
+        if axis == self.grid.ndim - 1:
+            return np.zeros((*leading, *shape), self.dtype)
+        return self.padding.lines(*leading, *shape[:-1])
 
     # Forwards
 
     @property
     def state(self) -> Sequence[Array]:
-        u, psi0, psi1, phi0, phi1 = self._fields
-        return (u[self._phase], u[1 - self._phase], psi0[self._phase], psi1, phi0[0], phi1)
+        u, psi, phi = self._fields
+        levels = [field[self._phase] for field in psi[:-1]]
+        first = [field[0] for field in phi[:-1]]
+        return (u[self._phase], u[1 - self._phase], *levels, psi[-1], *first, phi[-1])
 
     def kept_bytes(self, steps: int) -> int:
-        u, psi0, psi1 = self._fields[0][0], self._fields[1][0], self._fields[2]
-        return steps * int(u.nbytes + psi0.nbytes + psi1.nbytes)
+        levels = self.state[0], *self._memory()
+        return steps * sum(int(level.nbytes) for level in levels)
 
-    def new_kept(self, steps: int) -> Kept:
-        half0, half1 = (len(half.lines) for half in self._half)
-        shape = (steps, self.padding.rows, half1)
-        return Kept(self.padding.fields(steps), self.padding.lines(steps, half0),
-                    np.zeros(shape, self.dtype))  # fmt: skip
+    def _memory(self) -> Sequence[Array]:
+        """What layers remember at half points in the present state, along each axis."""
+        return self.state[2 : 2 + self.grid.ndim]
+
+    def new_kept(self, steps: int) -> tuple[Array, ...]:
+        """Return the fields that steps begin with, and what layers remember behind each."""
+        half = enumerate(self._medium.half)
+        return (self.padding.fields(steps), *(self._lines(a, strip, steps) for a, strip in half))
 
     def prepare(self, *inputs: Array) -> None:
         velocity, self._wavelets = inputs[:2]
         self._initial = inputs[2:]
         self._velocity = velocity
-        self._square(velocity**2, self._c2)
+        self._square(velocity**2, self._medium.c2)
         self._parts[...] = 0
 
     def _square(self, square: Array, padded: Array) -> None:
         """Lay a coefficient at nodes into a padded array: neighbours' nodes, edges continued."""
         padded[self._inner] = square
-        padded = self.padding.cut(padded)
-        self._halo.forward([padded])
-        g = self._kernels.GHOST
-        low, high, left, right = self._ends
-        if self._surface:
-            padded[:g] = padded[2 * g : g : -1]
-        if low:
-            padded[:g] = padded[g]
-        if high:
-            padded[-g:] = padded[-g - 1]
-        if left:
-            padded[:, :g] = padded[:, g : g + 1]
-        if right:
-            padded[:, -g:] = padded[:, -g - 1 : -g]
+        self._stepper.exchange(padded)
+        g = self._ghost
+        for axis, (low, high) in enumerate(self._ends):
+            lines = np.moveaxis(self.padding.cut(padded), axis, 0)
+            if low:
+                lines[:g] = lines[g]
+            if high:
+                lines[-g:] = lines[-g - 1]
+        self._mirror(self.padding.cut(padded))
+
+    def _mirror(self, padded: Array) -> None:
+        """Continue a coefficient evenly beyond free surfaces."""
+        g = self._ghost
+        for *leading, end in self._surfaces:
+            lines = np.moveaxis(padded, len(leading), 0)
+            lines = lines[::-1] if end else lines
+            lines[:g] = lines[2 * g : g : -1]
 
     def begin(self, run: int) -> None:
         self._run, self._phase = run, 0
         self._start(self._fields, self._initial)
         self._forces = self._by_rows(self._sources, self._amplitudes(self._wavelets, run))
 
-    def _start(self, fields: list[Array], initial: Sequence[Array]) -> None:
-        for field in fields:
+    def _start(self, fields: Fields, initial: Sequence[Array]) -> None:
+        for field in (fields.u, *fields.psi, *fields.phi):
             field[...] = 0
         for level, value in zip((1, 0), initial):
-            fields[0][level][self._inner] = value
-            if self._surface:
-                fields[0][level][self._kernels.GHOST] = 0
+            inner = fields.u[level][self._inner]
+            inner[...] = value
+            self._clear_surfaces(inner)
+
+    def _clear_surfaces(self, inner: Array) -> None:
+        """Set a field of the patch to zero on free surfaces."""
+        for surface in self._surfaces:
+            inner[surface] = 0
 
     def _amplitudes(self, wavelets: Array, run: int) -> Array:
         """Return what sources add to the field, (local sources, steps)."""
@@ -190,43 +202,14 @@ class AcousticPropagator(Propagator):
         self._phase = (self._phase + last - first) % 2
 
     def _advance(
-        self, first: int, last: int, fields: Sequence[Array], kept: Kept, parts: Array,
+        self, first: int, last: int, fields: Fields, kept: Sequence[Array], parts: Array,
         sources: RowPoints,
     ) -> None:  # fmt: skip
         run = self._run
-        u, psi0, psi1, phi0, phi1 = fields
         receivers = self._receivers.nodes[run], self._receivers.weights[run], parts
-        self._take(
-            self._kernels.advance, first, last, self._phase, False, (u, psi0, psi1, phi0[0], phi1),
-            kept, receivers, sources, (),
-        )  # fmt: skip
-
-    def _take(
-        self, kernel: Any, first: int, last: int, phase: int, back: bool, fields: Sequence[Array],
-        kept: Kept, receivers: Any, sources: Any, more: tuple[Any, ...],
-    ) -> None:  # fmt: skip
-        """Take steps forwards or back, with ghosts exchanged before each."""
-        medium = (self._c2, *self._half, *self._node, self._numbers(), self._surface, receivers,
-                  sources, self._work, self.padding.columns, *more)  # fmt: skip
-
-        def steps(a: int, b: int, phases: tuple[int, int], done: int) -> None:
-            kernel(a, b, phase + done, phases, self._pairs, self._neighbours, *fields, *kept,
-                   a - first, *medium)  # fmt: skip
-
-        if self.grid.size == 1:
-            steps(first, last, (0, 2), 0)
-            return
-        count, most = last - first, 2 if self._pairs else 1
-        for done in range(0, count, most):
-            size = min(most, count - done)
-            a = last - done - size if back else first + done
-            for fill in range(size):
-                self._halo.forward([self.padding.cut(fields[0][(phase + done + fill + 1) % 2])])
-                steps(a, a + size, (fill, fill + 1), done)
-
-    def _numbers(self) -> tuple[Any, ...]:
-        (a1, a2, b1, b2), (c1, c2, d1, d2) = self._weights
-        return (a1, a2, b1, b2, c1, c2, d1, d2)
+        self._stepper.take(
+            False, first, last, self._phase, self._medium, fields, kept, receivers, sources
+        )
 
     def results(self) -> tuple[Array, ...]:
         return (self._collection.forward(self._parts),)
@@ -248,40 +231,40 @@ class AcousticPropagator(Propagator):
     def advance_tangent(self, first: int, last: int) -> None:
         parts = self._dparts[self._collection.rows(self._run)]
         for n in range(first, last):
-            new = self._dfields[0][self._phase]
+            new = self._dfields.u[self._phase]
             self._advance(n, n + 1, self._dfields, self._nothing, parts, self._dforces)
             self.advance(n, n + 1)
-            self._scatter(self.state, new)
+            self._scatter(new)
 
-    def _scatter(self, state: Sequence[Array], new: Array) -> None:
+    def _scatter(self, new: Array) -> None:
         """Add to ``new`` what a change of ``c²`` scatters of the field that a step began with."""
-        u, memory = state[0], state[2:4]
-        fluxes = self._dfields[3][0], self._dfields[4]
-        g, cut = self._kernels.GHOST, self.padding.cut
-        u, new, dc2 = cut(u), cut(new), cut(self._dc2)
-        for axis, (half, node) in enumerate(zip(self._half, self._node)):
-            w1, w2, v1, v2 = self._weights[axis]
+        *fluxes, last = self._dfields.phi
+        fluxes = [*(levels[0] for levels in fluxes), last]
+        g, cut = self._ghost, self.padding.cut
+        u, new, dc2 = cut(self.state[0]), cut(new), cut(self._dc2)
+        layers = zip(self._medium.half, self._medium.node, self._memory(), fluxes, self._weights)
+        for axis, (half, node, memory, phi, (w1, w2, v1, v2)) in enumerate(layers):
             lines = np.moveaxis(u, axis, 0)
             flux = np.zeros_like(lines)
             flux[1:-2] = w1 * (lines[2:-1] - lines[1:-2]) + w2 * (lines[3:] - lines[:-3])
-            flux[half.lines] += np.moveaxis(cut(memory[axis]), axis, 0)
+            flux[half.lines] += np.moveaxis(cut(memory), axis, 0)
             change = np.moveaxis(dc2, axis, 0)
             flux[:-1] *= change[:-1] + change[1:]
             n = len(lines) - 2 * g
+            owned = self._inner[:axis] + self._inner[axis + 1 :]
+            flux = flux[(slice(None), *owned)]
             q = [flux[g + k : g + k + n] for k in (-2, -1, 0, 1)]
-            divergence = np.zeros_like(lines)
-            divergence[g:-g] = v1 * (q[2] - q[1]) + v2 * (q[3] - q[0])
-            owned = self._inner[1 - axis]
-            target = np.moveaxis(new, axis, 0)
-            target[g:-g, owned] += divergence[g:-g, owned]
+            divergence = v1 * (q[2] - q[1]) + v2 * (q[3] - q[0])
+            target = np.moveaxis(new, axis, 0)[(slice(g, -g), *owned)]
+            target += divergence
             inside = (node.lines >= g) & (node.lines < g + n)
-            rows = node.lines[inside]
-            more = node.a[inside, None] * divergence[rows][:, owned]
-            phi = np.moveaxis(fluxes[axis], axis, 0)
-            phi[np.flatnonzero(inside)[:, None], np.arange(phi.shape[1])[owned]] += more
-            target[rows, owned] += more
-        if self._surface:
-            new[g] = 0
+            rows = node.lines[inside] - g
+            coefficients = node.a[inside].reshape(-1, *(1,) * len(owned))
+            more = coefficients * divergence[rows]
+            remembered = np.moveaxis(phi, axis, 0)[(slice(None), *owned)]
+            remembered[inside] += more
+            target[rows] += more
+        self._clear_surfaces(new[self._inner])
 
     def result_tangents(self) -> tuple[Array, ...]:
         return (self._collection.forward(self._dparts),)
@@ -290,15 +273,14 @@ class AcousticPropagator(Propagator):
 
     def prepare_reverse(self, cotangents: Sequence[Array]) -> None:
         self._cotangents = self._collection.adjoint(np.ascontiguousarray(cotangents[0]))
-        self._totals = tuple(self.padding.fields() for _ in range(2))
+        self._totals = [self.padding.fields() for _ in range(self.grid.ndim)]
         self._wavelets_bar = np.zeros(np.shape(self._wavelets), self.dtype)
         self._initial_bar = [np.zeros(self.grid.patch_shape, self.dtype) for _ in self._initial]
         self._lam = self._new_fields()
 
     def begin_reverse(self, run: int) -> None:
         self._run, self._back = run, 0
-        for field in self._lam:
-            field[...] = 0
+        self._start(self._lam, ())
         self._series_bar = np.zeros((len(self._sources.index[run]), self.steps), self.dtype)
         traces = self._cotangents[self._collection.rows(run)]
         self._forces_back = self._by_rows(self._receivers, traces)
@@ -306,26 +288,27 @@ class AcousticPropagator(Propagator):
     def reverse(self, last: int, first: int, kept: Any) -> None:
         run = self._run
         sources = self._sources.nodes[run], self._sources.weights[run], self._series_bar
-        self._take(self._kernels.reverse, first, last, self._back, True, self._lam, kept,
-                   self._forces_back, sources, (self._totals,))  # fmt: skip
+        self._stepper.take(
+            True, first, last, self._back, self._medium, self._lam, kept, self._forces_back,
+            sources, self._totals,
+        )  # fmt: skip
         self._back = (self._back + last - first) % 2
 
     def finish_reverse(self, run: int) -> None:
         index = self._sources.index[run]
         np.add.at(self._wavelets_bar[run], index, self._series_bar * self.dtype.type(self._scale))
-        lam = self._lam[0]
+        lam = self._lam.u
         levels = (lam[1 - self._back], -lam[self._back])
         for total, level in zip(self._initial_bar, levels):
             inner = level[self._inner].copy()
-            if self._surface:
-                inner[0] = 0
+            self._clear_surfaces(inner)
             total += inner
 
     def gradients(self) -> tuple[Array | None, ...]:
         square = sum(self._at_nodes(total, axis) for axis, total in enumerate(self._totals))
         square *= self.dtype.type(-2 * self._dt**2)
-        if self._surface:
-            square[0] /= 2
+        for surface in self._surfaces:
+            square[surface] /= 2
         velocity = 2 * self._velocity * square
         return (velocity, self._wavelets_bar, *self._initial_bar)
 
@@ -334,11 +317,12 @@ class AcousticPropagator(Propagator):
 
         The first and last of the grid's nodes stand for the ghosts beyond them, too.
         """
-        g, (low, high) = self._kernels.GHOST, self._ends[2 * axis : 2 * axis + 2]
+        g, (low, high) = self._ghost, self._ends[axis]
         lines = np.moveaxis(self.padding.cut(total), axis, 0)
         whole = lines[g - 1 : -g - 1] + lines[g:-g]
         if low:
             whole[0] += lines[g - 1] + 2 * lines[g - 2]
         if high:
             whole[-1] += lines[-g - 1] + 2 * lines[-g]
-        return np.moveaxis(whole[:, self._inner[1 - axis]], 0, axis)
+        owned = self._inner[:axis] + self._inner[axis + 1 :]
+        return np.moveaxis(whole[(slice(None), *owned)], 0, axis)

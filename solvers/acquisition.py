@@ -10,9 +10,11 @@ from numpy.typing import DTypeLike
 
 from ..comm import CartesianGrid
 from ..comm.channel import new_channel
+from ..spans import sent, span
 from ..variable import Array
 from .exchange import slices
 from .padding import row_pitch
+from .waves import AXES
 
 #: For ranks with any: the rank, and its rows.
 Parts = list[tuple[int, slice]]
@@ -61,15 +63,16 @@ class Points:
     grid : CartesianGrid
     spacing : tuple of float
         Distance of nodes along each axis, in metres.
-    positions : array_like, shape (points, 2) or (runs, points, 2)
-        ``(z, x)`` in metres from node (0, 0); for each run, or the same for all.
+    positions : array_like, shape (points, axes) or (runs, points, axes)
+        ``(z, x)`` or ``(z, y, x)`` in metres from the first node; for each run, or the same for
+        all.
     runs : int
     ghost : int
         Ghost layers of the arrays that are interpolated, which are laid out by
         :class:`~adjoint.solvers.padding.Padding`.
     margins : sequence of (int, int)
         Nodes at the low and the high end of each axis in which no point may lie.
-    shift : tuple of float
+    shift : float or tuple of float
         Where the field's samples are, in cells from the nodes: 0 or ½ along each axis.
     dtype : dtype_like
         Of the weights and of the arrays.
@@ -80,9 +83,9 @@ class Points:
         Points of a run.
     index : list of numpy.ndarray of int64
         For each run, the points that are interpolated from nodes of this rank's patch.
-    nodes : list of numpy.ndarray of int64, shape (n, 16)
+    nodes : list of numpy.ndarray of int64, shape (n, TAPS ** axes)
         For each run, the nodes of these points in the flattened padded patch.
-    weights : list of numpy.ndarray, shape (n, 16)
+    weights : list of numpy.ndarray, shape (n, TAPS ** axes)
         Their weights; zero for nodes of other ranks.
     owned : numpy.ndarray of int64
         The points whose nearest node in the first run is in this rank's patch.
@@ -102,16 +105,17 @@ class Points:
         runs: int,
         ghost: int,
         margins: Sequence[Sequence[int]],
-        shift: Sequence[float] = (0.0, 0.0),
+        shift: float | Sequence[float] = 0.0,
         dtype: DTypeLike = np.float64,
     ) -> None:
         places = np.asarray(positions, dtype=np.float64)
         if places.ndim == 2:
             places = np.broadcast_to(places, (runs, *places.shape))
-        if places.ndim != 3 or places.shape[0] != runs or places.shape[2] != 2:
+        axes = grid.ndim
+        if places.ndim != 3 or places.shape[0] != runs or places.shape[2] != axes:
             raise ValueError(
-                f"{name} has shape {np.shape(positions)}, expected (points, 2) or ({runs}, points, "
-                "2): (z, x) in metres"
+                f"{name} has shape {np.shape(positions)}, expected (points, {axes}) or ({runs}, "
+                f"points, {axes}): ({', '.join(AXES[axes])}) in metres"
             )
         if runs < 1:
             raise ValueError(f"{name} has shape {np.shape(positions)}, expected one shot or more")
@@ -122,23 +126,19 @@ class Points:
         self._grid = grid
         self._base = base
         self.index, self.nodes, self.weights = [], [], []
-        start = np.asarray(grid.start) - ghost
-        pitch = row_pitch(grid.patch_shape[1] + 2 * ghost, dtype)
-        taps = np.arange(TAPS)
+        start, stop = np.reshape(grid.start, (axes, 1)), np.reshape(grid.stop, (axes, 1))
+        padded = [n + 2 * ghost for n in grid.patch_shape]
+        padded[-1] = row_pitch(padded[-1], dtype)
+        apart = np.cumprod([1, *padded[:0:-1]])[::-1]
         for run in range(runs):
-            lines = base[run][:, :, None] + taps  # (points, 2, taps)
-            mine = (lines >= np.reshape(grid.start, (2, 1))) & (
-                lines < np.reshape(grid.stop, (2, 1))
-            )
-            here = mine[:, 0, :, None] & mine[:, 1, None, :]
-            w = weights[run][:, 0, :, None] * weights[run][:, 1, None, :] * here
-            found = np.flatnonzero(here.any(axis=(1, 2)))
-            local = lines - start[:, None]
-            flat = local[:, 0, :, None] * pitch + local[:, 1, None, :]
-            flat = np.where(here, flat, 0)
+            lines = base[run][:, :, None] + np.arange(TAPS)  # (points, axes, taps)
+            here = _outer(np.logical_and, (lines >= start) & (lines < stop))
+            found = np.flatnonzero(here.any(axis=1))
+            w = _outer(np.multiply, weights[run]) * here
+            flat = _outer(np.add, (lines - start + ghost) * apart[:, None])
             self.index.append(found)
-            self.nodes.append(np.ascontiguousarray(flat[found].reshape(-1, TAPS**2)))
-            self.weights.append(np.ascontiguousarray(w[found].reshape(-1, TAPS**2), dtype=dtype))
+            self.nodes.append(np.ascontiguousarray(np.where(here, flat, 0)[found]))
+            self.weights.append(np.ascontiguousarray(w[found], dtype=dtype))
         nearest = np.clip(np.rint(cells[0]), 0, np.asarray(grid.shape) - 1).astype(np.int64)
         self._owners = _ranks_of(grid, grid.coords_at(nearest))
         self.owned = np.flatnonzero(self._owners == grid.rank)
@@ -155,7 +155,7 @@ class Points:
 class TraceCollection:
     """Sums what ranks have of a trace at its owner, in one exchange for all runs.
 
-    A point is interpolated from nodes of up to four ranks. Each of these records its part of the
+    A point is interpolated from nodes of several ranks. Each of these records its part of the
     trace; the owner of the point returns their sum. The transpose hands the owner's cotangent to
     all of them.
     """
@@ -228,7 +228,9 @@ class TraceCollection:
         out = np.ascontiguousarray(out)
         requests = [comm.Irecv(into[part], rank, tag) for rank, part in from_]
         requests += [comm.Isend(out[part], rank, tag) for rank, part in to]
-        MPI.Request.Waitall(requests)
+        sent(sum(out[part].nbytes for rank, part in to if rank != comm.rank))
+        with span("wait"):
+            MPI.Request.Waitall(requests)
 
 
 def _parts(ranks: Array) -> Parts:
@@ -254,11 +256,12 @@ def _inside(
     for bad, where in ((off, "outside of the grid"), (within, "inside an absorbing layer")):
         if bad.any():
             run, point = (int(i) for i in np.argwhere(bad)[0])
-            place = tuple(float(c * h) for c, h in zip(cells[run, point], spacing))
+            place = ", ".join(f"{c * h:g}" for c, h in zip(cells[run, point], spacing))
             limits = ", ".join(f"{a * h:g} to {b * h:g} m" for a, b, h in zip(low, high, spacing))
+            axes = AXES[grid.ndim]
             raise ValueError(
-                f"{name}: point {point} at (z, x) = ({place[0]:g}, {place[1]:g}) m is {where}, "
-                f"expected z and x in {limits}"
+                f"{name}: point {point} at ({', '.join(axes)}) = ({place}) m is {where}, "
+                f"expected {', '.join(axes[:-1])} and {axes[-1]} in {limits}"
             )
 
 
@@ -276,6 +279,16 @@ def _interpolation(shape: tuple[int, ...], cells: Array) -> tuple[Array, Array]:
     return base, weights
 
 
+def _outer(product: np.ufunc, factors: Array) -> Array:
+    """Return the products of all choices of one tap an axis, (points, taps ** axes)."""
+    points, axes, taps = factors.shape
+    found = factors[:, 0]
+    for axis in range(1, axes):
+        found = product(found[:, :, None], factors[:, axis, None, :])
+        found = found.reshape(points, taps ** (axis + 1))
+    return found
+
+
 def _ranks_of(grid: CartesianGrid, coords: Array) -> Array:
-    ranks: Array = coords[..., 0] * grid.dims[1] + coords[..., 1]
+    ranks: Array = np.ravel_multi_index(tuple(np.moveaxis(coords, -1, 0)), grid.dims)
     return ranks

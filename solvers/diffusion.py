@@ -16,6 +16,28 @@ from .stencil import Stencil
 Slices = tuple[slice, ...]
 
 
+def node_spacing(
+    name: str,
+    grid: CartesianGrid,
+    spacing: float | Sequence[float] | None,
+    extent: float | Sequence[float] | None,
+) -> tuple[float, ...]:
+    """Return the distance of nodes along each axis, from itself or from the lengths of the box.
+
+    Raises
+    ------
+    ValueError
+        On all ranks, where both are given or do not fit the grid.
+    """
+    with agreed(grid.comm):
+        if spacing is not None and extent is not None:
+            raise ValueError(f"{name}: got spacing and extent, expected one of them")
+        if spacing is None:
+            lengths = np.broadcast_to(np.asarray(1.0 if extent is None else extent), grid.ndim)
+            spacing = [float(length) / (n + 1) for length, n in zip(lengths, grid.shape)]
+        return tuple(float(h) for h in np.broadcast_to(spacing, grid.ndim))
+
+
 class Faces:
     """The faces between nodes of a patch and its first ghost layer, along each axis.
 

@@ -140,7 +140,7 @@ class ElasticWave(TimeLoop):
         *,
         record: Sequence[str] = ("v0", "v1"),
         pml_width: int = 20,
-        pml_sides: Sequence[str] = SIDES,
+        pml_sides: Sequence[str] = SIDES[2],
         pml_velocity: float | None = None,
         pml_frequency: float | None = None,
         free_surface: bool = False,
@@ -160,7 +160,8 @@ class ElasticWave(TimeLoop):
                 raise ValueError(
                     f"{self.name}: record is {record!r}, expected some of {', '.join(SHIFTS)}"
                 )
-            widths = layer_widths(self.name, grid, pml_width, pml_sides, free_surface)
+            surfaces = (free_surface, False), (False, False)
+            widths = layer_widths(self.name, grid, pml_width, pml_sides, surfaces)
             places = np.asarray(sources, np.float64)
             self.shots = places.shape[0] if places.ndim == 3 else 1
             self.dt, self.steps, self.grid = float(dt), int(steps), grid

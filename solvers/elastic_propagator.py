@@ -10,6 +10,7 @@ import numpy as np
 
 from ..comm import CartesianGrid, HaloExchange
 from ..propagator import Propagator
+from ..spans import shown
 from ..variable import Array
 from .acquisition import Points, TraceCollection
 from .padding import LINE, Padding
@@ -62,7 +63,7 @@ class ElasticPropagator(Propagator):
     def __init__(
         self,
         grid: CartesianGrid,
-        spacing: tuple[float, float],
+        spacing: Sequence[float],
         dt: float,
         steps: int,
         layers: tuple[Layers, Layers],
@@ -294,11 +295,12 @@ class ElasticPropagator(Propagator):
         v, s, p, q = _groups(self._fields)
         every = last - first if self.grid.size == 1 else self._swept
         flat = self._nothing if kept is None else _flat(kept)
+        kernel = shown("steps", self._kernels.advance)
         for n in range(first, last, every):
             stop = min(n + every, last)
             for half, phase in enumerate(self._phases[: 2 * (stop - n)]):
                 self._exchange(half, v, s)
-                self._kernels.advance(
+                kernel(
                     n, stop, first, phase, v, s, self._b, self._c, p, q, *self._geometry,
                     self._source_points, self._receiver_points, flat,
                 )  # fmt: skip
@@ -458,9 +460,10 @@ class ElasticPropagator(Propagator):
     def reverse(self, last: int, first: int, kept: Any) -> None:
         v, s, p, q = _groups(self._adjoint)
         flat = _flat(kept)
+        kernel = shown("steps", self._kernels.reverse)
 
         def steps_back(stop: int, start: int, phases: Array) -> None:
-            self._kernels.reverse(
+            kernel(
                 stop, start, first, phases, v, s, self._b, self._c, flat, self._sums, p, q,
                 self._z, *self._geometry, self._adjoint_receivers, self._adjoint_sources,
                 self._rows,

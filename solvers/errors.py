@@ -12,7 +12,7 @@ class ConvergenceError(RuntimeError):
         Why the iteration ended, as PETSc names it.
     iterations : int
     residual : float
-        True relative residual ``‖b − A x‖ / ‖b‖``.
+        True relative residual: ``‖b − A x‖ / ‖b‖``, or of a nonlinear system ``‖F(u)‖ / ‖F(u₀)‖``.
     """
 
     def __init__(

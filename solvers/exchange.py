@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..comm.channel import new_channel
+from ..spans import sent, span
 from ..variable import Array
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ class Exchange:
         ).astype(np.intp)
         self._buffer = np.empty(len(self._positions))
 
+    @property
+    def sends(self) -> dict[int, int]:
+        """Bytes that :meth:`fetch` sends to each rank."""
+        return {rank: self._buffer[part].nbytes for rank, part in self._receivers}
+
     def fetch(self, x: Array) -> Array:
         """Return this rank's entries followed by those of other ranks, by rank; collective."""
         from mpi4py import MPI
@@ -63,9 +69,11 @@ class Exchange:
         comm, tag = self._comm, self._tag
         requests = [comm.Irecv(ghosts[part], rank, tag) for rank, part in self._senders]
         np.take(x, self._positions, out=self._buffer, mode="clip")  # "raise" would copy
+        sent(self._buffer.nbytes)
         for rank, part in self._receivers:
             requests.append(comm.Isend(self._buffer[part], rank, tag))
-        MPI.Request.Waitall(requests)
+        with span("wait"):
+            MPI.Request.Waitall(requests)
         return extended
 
     def add_back(self, extended: Array) -> Array:
@@ -75,10 +83,12 @@ class Exchange:
         ghosts = np.ascontiguousarray(extended[self.length :])
         comm, tag = self._comm, self._tag
         requests = [comm.Irecv(self._buffer[part], rank, tag) for rank, part in self._receivers]
+        sent(ghosts.nbytes)
         for rank, part in self._senders:
             requests.append(comm.Isend(ghosts[part], rank, tag))
         x: Array = extended[: self.length].copy()
-        MPI.Request.Waitall(requests)
+        with span("wait"):
+            MPI.Request.Waitall(requests)
         for _, part in self._receivers:  # within one part no position occurs twice
             x[self._positions[part]] += self._buffer[part]
         return x

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from ..spans import span
 from ..variable import Array
 from ..world import agree
 from .errors import ConvergenceError
 from .pattern import Pattern
 from .petsc import Owned, petsc, require_hypre, update_values
+from .transpose import Transpose
 
 #: Methods that can measure the residual itself, not the preconditioned one.
 _TRUE_NORM = {"cg", "pipecg", "gmres", "fgmres", "lgmres", "gcr", "bcgs", "fbcgs", "richardson"}
@@ -58,6 +60,8 @@ class KrylovSolver:
     lag : float
         Keep the preconditioner when the matrix changes, until a digit of accuracy takes so many
         times the iterations that it took when the preconditioner was new. 1 never keeps it.
+    rtol : float, optional
+        Tolerance of :meth:`solve`, whatever the options say.
 
     Attributes
     ----------
@@ -70,7 +74,7 @@ class KrylovSolver:
 
     def __init__(
         self, name: str, pattern: Pattern, options: Mapping[str, Any], prefix: str | None = None,
-        warm: bool = False, lag: float = 1.0,
+        warm: bool = False, lag: float = 1.0, rtol: float | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.setups = self.solves = 0
@@ -78,6 +82,7 @@ class KrylovSolver:
         self._pattern = pattern
         self._options = dict(options)
         self._prefix = prefix
+        self._asked_rtol = rtol
         self._owned: Owned | None = None
         self._installed: Array | None = None
         self._warm, self._lag = warm, lag
@@ -146,9 +151,7 @@ class KrylovSolver:
             self._rhs.resetArray()
             self._solution.resetArray()
         if fault is not None:
-            self.close()
-            text = " ".join(str(fault).split())
-            raise ConvergenceError(f"{self.name}: PETSc failed: {text}", "PETSC_ERROR") from fault
+            self._give_up(fault)
         self.solves += 1
         if self._warm:
             self._guesses[kind] = x.copy()
@@ -176,6 +179,12 @@ class KrylovSolver:
         self._guesses.clear()
         self._pace = 0.0
 
+    def _give_up(self, fault: Exception) -> NoReturn:
+        """Build everything anew next time, for PETSc has left it as it happened to be."""
+        self.close()
+        text = " ".join(str(fault).split())
+        raise ConvergenceError(f"{self.name}: PETSc failed: {text}", "PETSC_ERROR") from fault
+
     def _solved(self, scale: float, guessed: bool) -> Solved:
         """Solve, once more with a new preconditioner where an old one does not do."""
         iterates = self._ksp.getType() != "preonly"  # which would refuse a guess
@@ -191,10 +200,13 @@ class KrylovSolver:
             return self._iterate(scale)
 
     def _iterate(self, scale: float) -> Solved:
-        self._ksp.solve(self._rhs, self._solution)
+        with span("set up"):
+            self._ksp.setUp()
+        with span("solve"):
+            self._ksp.solve(self._rhs, self._solution)
         self._watch()
         code, iterations = self._ksp.getConvergedReason(), self._ksp.getIterationNumber()
-        reason = _reason(code)
+        reason = reason_named(petsc().KSP.ConvergedReason, code)
         self._matrix.mult(self._solution, self._work)
         self._work.aypx(-1.0, self._rhs)
         residual = self._work.norm() / scale
@@ -258,10 +270,19 @@ class KrylovSolver:
             for _ in range(2)
         )
         self._work = self._rhs.duplicate()
-        self._ksp = PETSc.KSP().create(pattern.comm)
+        self._ksp = self._new_method()
         self._configure()
-        objects = (self._ksp, self._matrix, self._rhs, self._solution, self._work)
-        self._owned = Owned(self, pattern.comm, objects)
+        self._owned = Owned(self, pattern.comm, self._objects())
+
+    def _new_method(self) -> Any:
+        return petsc().KSP().create(self._pattern.comm)
+
+    def _objects(self) -> tuple[Any, ...]:
+        return self._ksp, self._matrix, self._rhs, self._solution, self._work
+
+    def _read_options(self, prefix: str) -> None:
+        self._ksp.setOptionsPrefix(prefix)
+        self._ksp.setFromOptions()
 
     def _configure(self) -> None:
         """Let PETSc read the options, and leave its database as it was."""
@@ -279,11 +300,12 @@ class KrylovSolver:
         try:
             for name in added:
                 database[name] = settings[name.removeprefix(prefix)]
-            self._ksp.setOptionsPrefix(prefix)
-            self._ksp.setFromOptions()
+            self._read_options(prefix)
         finally:
             for name in added:
                 database.delValue(name)
+        if self._asked_rtol is not None:
+            self._ksp.setTolerances(rtol=self._asked_rtol)
         self._rtol = float(self._ksp.getTolerances()[0])
         if self._lag > 1:
             self._ksp.setConvergenceHistory(reset=True)
@@ -300,11 +322,29 @@ class KrylovSolver:
         from mpi4py import MPI
 
         flag = np.array(same)
-        self._pattern.comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
+        with span("wait"):
+            self._pattern.comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
         return bool(flag)
 
 
-def _reason(code: int) -> str:
-    names = petsc().KSP.ConvergedReason
+class TransposedSolver(KrylovSolver):
+    """A solver for ``Aᵀ x = b`` that is given the values of ``A``, with a matrix of its own.
+
+    Parameters
+    ----------
+    name, pattern, options, prefix, warm, lag, rtol
+        As for the solver of ``A``.
+    """
+
+    def __init__(self, name: str, pattern: Pattern, *arguments: Any, **keywords: Any) -> None:
+        self._transpose = Transpose(pattern)
+        super().__init__(f"{name} (adjoint)", self._transpose.transposed, *arguments, **keywords)
+
+    def install(self, values: Array) -> None:
+        super().install(self._transpose.forward(values))
+
+
+def reason_named(names: Any, code: int) -> str:
+    """Return the name of a reason, of ``KSP.ConvergedReason`` or ``SNES.ConvergedReason``."""
     found = [n for n in dir(names) if n.isupper() and getattr(names, n) == code]
     return min(found, key=len) if found else str(code)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..operator import Operator
+from ..variable import Array
 from ..world import agree, agreed
-from .krylov import KrylovSolver
+from .krylov import KrylovSolver, TransposedSolver
 from .pattern import Pattern
-from .petsc import started_for
-from .transpose import Transpose
+from .petsc import Closing, started_for
 
 if TYPE_CHECKING:
     from .krylov import Solved
@@ -30,7 +29,32 @@ _BOOMERAMG = {
 _SYMMETRY = 1e-8
 
 
-class LinearSolve(Operator):
+def linear_options(symmetric: bool, rtol: float, max_iterations: int) -> dict[str, Any]:
+    """Return the PETSc options of a linear solve where the user gives no others."""
+    return {
+        "ksp_type": "cg" if symmetric else "gmres",
+        "ksp_gmres_restart": 50,
+        "ksp_rtol": rtol,
+        "ksp_max_it": max_iterations,
+        "pc_type": "hypre",
+        **_BOOMERAMG,
+    }
+
+
+def require_finite(operator: Operator, argument: str, array: Array) -> None:
+    """Raise, in the operator's name, unless all entries are finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.sum(array)):  # quick, and wrong only where the sum overflows
+            return
+    bad = np.flatnonzero(~np.isfinite(array))
+    if bad.size:
+        raise ValueError(
+            f"{operator.name}: {argument} has {array[bad[0]]} at entry {bad[0]}, "
+            "expected finite numbers"
+        )
+
+
+class LinearSolve(Closing, Operator):
     """``(values, b) ↦ x`` with ``A x = b``.
 
     Solved by PETSc, by default with conjugate gradients (``symmetric``) or GMRES, preconditioned by
@@ -141,19 +165,9 @@ class LinearSolve(Operator):
         self.pattern = pattern
         self.symmetric = symmetric
         self.rtol = rtol
-        settings = {
-            "ksp_type": "cg" if symmetric else "gmres",
-            "ksp_gmres_restart": 50,
-            "ksp_rtol": rtol,
-            "ksp_max_it": max_iterations,
-            "pc_type": "hypre",
-            **_BOOMERAMG,
-            **(options or {}),
-        }
-        self._direct = KrylovSolver(self.name, pattern, settings, prefix, warm, lag)
+        self.settings = {**linear_options(symmetric, rtol, max_iterations), **(options or {})}
+        self._direct = KrylovSolver(self.name, pattern, self.settings, prefix, warm, lag)
         self._adjoint = self._direct
-        self._transpose: Transpose | None = None
-        self.settings = settings
         self._prefix = prefix
         self._reuse = warm, lag
         self._latest = self._direct
@@ -163,8 +177,8 @@ class LinearSolve(Operator):
         with agreed(self.pattern.comm):
             self.pattern.check_values(self, values)
             self.pattern.check_range(self, "b", b)
-            self._require_finite("values", values)
-            self._require_finite("b", b)
+            require_finite(self, "values", values)
+            require_finite(self, "b", b)
 
     def forward(self, values: Any, b: Any) -> Any:
         self._direct.install(values)
@@ -188,11 +202,12 @@ class LinearSolve(Operator):
     def transposed(self, values: Any, w: Any) -> Any:
         """Return ``λ`` with ``Aᵀ λ = w``; collective, and not recorded."""
         with agreed(self.pattern.comm):
-            self._require_finite("cotangent of x", w)
-        if self.symmetric:
-            self._direct.install(values)
-        else:
-            self._install_transpose(values)
+            require_finite(self, "cotangent of x", w)
+        if self._adjoint is self._direct and not self.symmetric:
+            self._adjoint = TransposedSolver(
+                self.name, self.pattern, self.settings, self._prefix, *self._reuse
+            )
+        self._adjoint.install(values)
         return self._solve(self._adjoint, w, "adjoint")
 
     @property
@@ -215,41 +230,9 @@ class LinearSolve(Operator):
         for solver in (self._direct, self._adjoint):
             solver.close()
 
-    def __enter__(self) -> LinearSolve:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:  # otherwise ranks may not be here together
-            self.close()
-
     def _solve(self, solver: KrylovSolver, b: Any, kind: str = "direct") -> Any:
         self._latest = solver
         return solver.solve(b, kind)
-
-    def _install_transpose(self, values: Any) -> None:
-        if self._transpose is None:
-            self._transpose = Transpose(self.pattern)
-            self._adjoint = KrylovSolver(
-                f"{self.name} (adjoint)", self._transpose.transposed, self.settings, self._prefix,
-                *self._reuse,
-            )  # fmt: skip
-        self._adjoint.install(self._transpose.forward(values))
-
-    def _require_finite(self, argument: str, array: Any) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(np.sum(array)):  # quick, and wrong only where the sum overflows
-                return
-        bad = np.flatnonzero(~np.isfinite(array))
-        if bad.size:
-            raise ValueError(
-                f"{self.name}: {argument} has {array[bad[0]]} at entry {bad[0]}, "
-                "expected finite numbers"
-            )
 
     def _require_symmetry(self) -> None:
         difference = self._direct.asymmetry()

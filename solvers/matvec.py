@@ -60,3 +60,7 @@ class MatVec(Operator):
         (w, *_), (values, x), (_, ghosts) = cotangents, inputs, outputs
         back = self.pattern.exchange.add_back(self.pattern.matrix(values).T @ w)
         return lambda: self.pattern.outer(w, np.concatenate([x, ghosts])), back
+
+    def neighbours(self, inputs: Any, outputs: Any) -> dict[int, int]:
+        """Return the bytes that a recorded call sends to each rank."""
+        return self.pattern.exchange.sends

@@ -34,13 +34,15 @@ class Padding:
     Parameters
     ----------
     grid : CartesianGrid
-        Two-dimensional.
+        Its last axis is that of the columns; all others are of rows.
     ghost : int
         Ghost layers on either side.
     dtype : dtype_like
 
     Attributes
     ----------
+    shape : tuple of int
+        Of the patch with its ghosts.
     rows, columns, pitch : int
         Rows and columns of the patch with its ghosts, and columns with the unused ones at the end.
     inner : tuple of slice
@@ -51,14 +53,15 @@ class Padding:
 
     def __init__(self, grid: CartesianGrid, ghost: int, dtype: DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
-        self.rows, self.columns = grid.padded_shape(ghost)
+        self.shape = grid.padded_shape(ghost)
+        self.rows, self.columns = prod(self.shape[:-1]), self.shape[-1]
         self.pitch = row_pitch(self.columns, self.dtype)
         self.inner = grid.interior(ghost)
         self.vector = LINE // self.dtype.itemsize
 
     def fields(self, *leading: int) -> Array:
-        """Return zeros of shape ``(*leading, rows, pitch)``."""
-        return self.lines(*leading, self.rows)
+        """Return zeros of shape ``(*leading, *shape)``, with ``pitch`` columns."""
+        return self.lines(*leading, *self.shape[:-1])
 
     def lines(self, *leading: int) -> Array:
         """Return zeros of shape ``(*leading, pitch)``."""
@@ -68,7 +71,7 @@ class Padding:
         # ones a processor stalls at each page of a row that it has not seen for long.
         memory = np.empty(size + LINE // itemsize, self.dtype)
         memory[...] = 0
-        first = memory.ctypes.data + self.inner[1].start * itemsize
+        first = memory.ctypes.data + self.inner[-1].start * itemsize
         begin = -first % LINE // itemsize
         return memory[begin : begin + size].reshape(shape)
 

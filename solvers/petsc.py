@@ -8,7 +8,8 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -114,6 +115,17 @@ def require_hypre() -> None:
         )
 
 
+def hypre_version() -> str:
+    """Return hypre's version, by the library that petsc4py has loaded."""
+    major, minor, patch, single = (ctypes.c_int() for _ in range(4))
+    try:
+        ask = ctypes.CDLL(petsc().__file__).HYPRE_VersionNumber
+    except (OSError, AttributeError):  # hypre before 2.23, or linked statically
+        return "of unknown version"
+    ask(*map(ctypes.byref, (major, minor, patch, single)))
+    return f"{major.value}.{minor.value}.{patch.value}"
+
+
 @cache
 def update_values() -> Callable[[Any, Any], None]:
     """Return what overwrites the values of a matrix from ``createAIJWithArrays`` on several ranks.
@@ -169,6 +181,29 @@ class Owned:
         """Destroy the objects now; collective."""
         if self._finalizer.detach() is not None:
             self._shelf.destroy(self._key)
+
+
+_Closing = TypeVar("_Closing", bound="Closing")
+
+
+class Closing:
+    """What owns objects of PETSc and is closed at the end of a ``with`` block, by all ranks."""
+
+    def close(self) -> None:
+        """Destroy PETSc's objects; collective."""
+        raise NotImplementedError(f"{type(self).__name__}: close is not defined")
+
+    def __enter__(self: _Closing) -> _Closing:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:  # otherwise ranks may not be here together
+            self.close()
 
 
 class _Shelf:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from ..comm import CartesianGrid
 from ..world import agreed
-from .diffusion import DiffusionMatrix, DirichletLoad
+from .diffusion import DiffusionMatrix, DirichletLoad, node_spacing
 from .linear_solve import LinearSolve
+from .petsc import Closing
 
 #: In three dimensions BoomerAMG's own choices make dense coarse matrices.
 THREE_DIMENSIONS = {
@@ -21,7 +21,7 @@ THREE_DIMENSIONS = {
 }
 
 
-class Poisson:
+class Poisson(Closing):
     """``(κ, f) ↦ u`` with ``−∇·(κ∇u) = f`` in a box and ``u = g`` on its boundary.
 
     Second order in the spacing, in one, two or three dimensions.
@@ -99,12 +99,7 @@ class Poisson:
     ) -> None:
         self.grid = grid
         self.boundary = boundary
-        with agreed(grid.comm):
-            if spacing is not None and extent is not None:
-                raise ValueError("Poisson: got spacing and extent, expected one of them")
-            if spacing is None:
-                spacing = _spacing(grid, 1.0 if extent is None else extent)
-        self.spacing = tuple(float(h) for h in np.broadcast_to(spacing, grid.ndim))
+        self.spacing = node_spacing("Poisson", grid, spacing, extent)
         self.matrix = DiffusionMatrix(grid, self.spacing)
         self.load = DirichletLoad(grid, self.spacing)
         settings = {**(THREE_DIMENSIONS if grid.ndim == 3 else {}), **(options or {})}
@@ -146,19 +141,3 @@ class Poisson:
     def close(self) -> None:
         """Destroy PETSc's objects; collective."""
         self.solve.close()
-
-    def __enter__(self) -> Poisson:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.solve.__exit__(kind, error, traceback)
-
-
-def _spacing(grid: CartesianGrid, extent: float | Sequence[float]) -> list[float]:
-    lengths = np.broadcast_to(np.asarray(extent, float), grid.ndim)
-    return [float(length) / (n + 1) for length, n in zip(lengths, grid.shape)]

@@ -45,7 +45,7 @@ def by_rows(
 
     Parameters
     ----------
-    nodes, weights : sequence of numpy.ndarray, shape (points, TAPS²)
+    nodes, weights : sequence of numpy.ndarray, shape (points, TAPS ** axes)
         Of each field, as in :class:`~adjoint.solvers.acquisition.Points`.
     index : sequence of numpy.ndarray of int64, shape (points,)
         Of each field, the rows of ``series`` that belong to the points.
@@ -53,11 +53,12 @@ def by_rows(
     padding : Padding
         Of the patch.
     """
-    counts = [TAPS * len(rows) for rows in index]
+    rows_each = nodes[0].shape[1] // TAPS
+    counts = [rows_each * len(rows) for rows in index]
     field = np.repeat(np.arange(len(nodes)), counts)
     place = np.concatenate(nodes).reshape(-1, TAPS)
     weight = np.concatenate(weights).reshape(-1, TAPS)
-    point = np.repeat(np.concatenate(index), TAPS)
+    point = np.repeat(np.concatenate(index), rows_each)
     taken = np.flatnonzero((weight != 0).any(axis=1))
     # Where a weight is zero, the node may be another rank's and have no place here.
     row = np.where(weight != 0, place // padding.pitch, 0).max(axis=1)[taken]

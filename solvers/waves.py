@@ -10,42 +10,71 @@ import numpy as np
 from ..comm import CartesianGrid
 from ..variable import Array
 
-#: Ends of axis 0 and of axis 1.
-SIDES = ("top", "bottom", "left", "right")
+#: What the axes are called, by their number.
+AXES = {2: ("z", "x"), 3: ("z", "y", "x")}
+
+#: Low and high end of each axis, by their number.
+SIDES = {
+    2: ("top", "bottom", "left", "right"),
+    3: ("top", "bottom", "front", "back", "left", "right"),
+}
+
+_NUMBERS = {2: "two", 3: "three"}
 
 
 def spacings(
-    name: str, grid: CartesianGrid, spacing: Any, dt: float, steps: int, dtype: np.dtype[Any]
-) -> tuple[float, float]:
-    """Return the spacing of both axes; raise on what no wave solver takes."""
-    if grid.ndim != 2 or any(grid.periodic):
+    name: str, grid: CartesianGrid, spacing: Any, dt: float, steps: int, dtype: np.dtype[Any],
+    dimensions: Sequence[int] = (2,),
+) -> tuple[float, ...]:  # fmt: skip
+    """Return the spacing of each axis; raise on what a wave solver of these dimensions lacks."""
+    if grid.ndim not in dimensions or any(grid.periodic):
+        expected = " or ".join(map(str, dimensions))
         raise ValueError(
-            f"{name}: grid has {grid.ndim} axes, periodic {grid.periodic}, expected 2 that are not"
+            f"{name}: grid has {grid.ndim} axes, periodic {grid.periodic}, expected {expected} "
+            "that are not"
         )
-    pair = np.ravel(np.asarray(spacing, np.float64))
-    pair = np.repeat(pair, 2) if len(pair) == 1 else pair
-    if len(pair) != 2 or not (np.isfinite(pair) & (pair > 0)).all():
-        raise ValueError(f"{name}: spacing is {spacing}, expected a positive number or two")
+    given = np.ravel(np.asarray(spacing, np.float64))
+    given = np.repeat(given, grid.ndim) if len(given) == 1 else given
+    if len(given) != grid.ndim or not (np.isfinite(given) & (given > 0)).all():
+        raise ValueError(
+            f"{name}: spacing is {spacing}, expected a positive number or {_NUMBERS[grid.ndim]}"
+        )
     if not (np.isfinite(dt) and dt > 0):
         raise ValueError(f"{name}: dt is {dt}, expected a positive number of seconds")
     if int(steps) != steps or steps < 1:
         raise ValueError(f"{name}: steps is {steps}, expected a positive integer")
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"{name}: dtype is {dtype}, expected float32 or float64")
-    return float(pair[0]), float(pair[1])
+    return tuple(given.tolist())
+
+
+def chosen_sides(
+    name: str, argument: str, grid: CartesianGrid, sides: str | Sequence[str]
+) -> tuple[tuple[bool, bool], ...]:
+    """Return whether the low and the high end of each axis are among the sides that are named."""
+    known = SIDES[grid.ndim]
+    chosen = (sides,) if isinstance(sides, str) else tuple(sides)
+    if unknown := [side for side in chosen if side not in known]:
+        raise ValueError(f"{name}: {argument} has {unknown[0]!r}, expected of {', '.join(known)}")
+    found = [side in chosen for side in known]
+    return tuple(zip(found[::2], found[1::2]))
 
 
 def layer_widths(
-    name: str, grid: CartesianGrid, width: int, sides: Sequence[str], free_surface: bool
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the nodes in the layers at both ends of both axes."""
-    chosen = (sides,) if isinstance(sides, str) else tuple(sides)
-    if unknown := [side for side in chosen if side not in SIDES]:
-        raise ValueError(f"{name}: pml_sides has {unknown[0]!r}, expected of {', '.join(SIDES)}")
+    name: str, grid: CartesianGrid, width: int, sides: str | Sequence[str] | None,
+    surfaces: Sequence[tuple[bool, bool]],
+) -> tuple[tuple[int, ...], ...]:  # fmt: skip
+    """Return the nodes in the layers at both ends of each axis: none at a free surface.
+
+    ``sides`` are the names of those that absorb, or ``None`` for all.
+    """
+    absorbing = chosen_sides(name, "pml_sides", grid, SIDES[grid.ndim] if sides is None else sides)
     if int(width) != width or width < 1:
         raise ValueError(f"{name}: pml_width is {width}, expected a positive integer")
-    top, bottom, left, right = (width if side in chosen else 0 for side in SIDES)
-    widths = ((0 if free_surface else top, bottom), (left, right))
+    widths = tuple(
+        tuple(width if absorbs and not free else 0 for absorbs, free in zip(*axis))
+        for axis in zip(absorbing, surfaces)
+    )
     for axis, (pair, nodes) in enumerate(zip(widths, grid.shape)):
         if sum(pair) >= nodes:
             raise ValueError(

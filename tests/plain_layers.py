@@ -9,7 +9,9 @@ import numpy as np
 DT, WIDTH, SPEED, FREQUENCY = 2e-3, 3, 2000.0, 12.0
 
 
-def damping(positions: Any, nodes: int, h: float, low: bool, high: bool) -> tuple[Any, Any]:
+def damping(
+    positions: Any, nodes: int, h: float, low: bool, high: bool, shape: tuple[int, ...] = (-1, 1)
+) -> tuple[Any, Any]:
     """Return a and b of ``ψ ← b ψ + a ∂u`` at positions in nodes, as columns.
 
     Parameters
@@ -21,6 +23,8 @@ def damping(positions: Any, nodes: int, h: float, low: bool, high: bool) -> tupl
         Their distance, m.
     low, high : bool
         Whether there are layers at the ends.
+    shape : tuple of int
+        Of what is returned.
     """
     depth = np.maximum(low * (WIDTH - positions), high * (positions - (nodes - 1 - WIDTH)))
     x = np.maximum(depth, 0) / WIDTH
@@ -28,4 +32,4 @@ def damping(positions: Any, nodes: int, h: float, low: bool, high: bool) -> tupl
     alpha = np.pi * FREQUENCY * np.maximum(1 - x, 0)
     b = np.where(x > 0, np.exp(-(d + alpha) * DT), 0)
     a = np.where(x > 0, d * (b - 1) / (d + alpha), 0)
-    return a[:, None], b[:, None]
+    return a.reshape(shape), b.reshape(shape)

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
-from tests.jobs import refused, run
+from tests.jobs import ROOT, command, environment, refused, run
 
 POISSON = "poisson_inversion.py"
+NONLINEAR = "nonlinear_diffusion.py"
+
+#: What every inversion leaves, beside figures and results.
+RECORD = {"log.csv", "configuration.json", "report.html"}
 
 
 def invert(*arguments: Any, ranks: int = 2) -> subprocess.CompletedProcess[str]:
@@ -27,13 +32,26 @@ def test_polynomial_prints_value_and_derivative() -> None:
     ]
 
 
+def test_polynomial_draws_its_graph(tmp_path: Path) -> None:
+    found = run("examples/polynomial.py", "--draw", tmp_path / "graph.dot", ranks=2)
+    assert found.returncode == 0, found.stderr
+    assert (tmp_path / "graph.dot").read_text().count('label="Bcast') == 1
+    refused("does not end in", "polynomial.py", "--draw", tmp_path / "graph.jpg")
+
+
+def iterations(out: Path) -> list[int]:
+    """Return the iterations in a log of one stage."""
+    return [int(line.split(",")[1]) for line in (out / "log.csv").read_text().splitlines()[1:]]
+
+
 def test_an_inversion_leaves_its_files_and_continues_bit_for_bit(tmp_path: Path) -> None:
     common = ("--size", 12, "--noise", 0.01)
     whole = invert(*common, "--iterations", 8, "--out", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     names = {p.name for p in (tmp_path / "whole").iterdir()}
     figures = {"kappa.png", "loss.png"}
-    assert names == {"state.npz", "result.npz", "network.npz", "log.csv", *figures}
+    fields = {"kappa.npy", "exact.npy", "u.npy"}
+    assert names == {"state.npz", "result.npz", "network.npz", *RECORD, *figures, *fields}
     for name in figures:
         assert (tmp_path / "whole" / name).read_bytes().startswith(b"\x89PNG")
     assert "iteration     8" in whole.stdout
@@ -46,11 +64,36 @@ def test_an_inversion_leaves_its_files_and_continues_bit_for_bit(tmp_path: Path)
     assert first.returncode == 0, first.stderr
     rest = invert(*common, "--iterations", 8, "--resume", "--out", tmp_path / "parts")
     assert rest.returncode == 0, rest.stderr
+    assert iterations(tmp_path / "parts") == [*range(9)]
     with np.load(tmp_path / "whole/result.npz") as a, np.load(tmp_path / "parts/result.npz") as b:
-        assert a["kappa"].shape == (12, 12)
         assert set(a.files) == set(b.files)
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
+    for name in fields:
+        assert np.load(tmp_path / "whole" / name).shape == (12, 12)
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_a_learned_law_leaves_its_files_and_continues(tmp_path: Path) -> None:
+    common = ("--size", 8, "--noise", 0.02, "--out", tmp_path)
+    first = run(f"examples/{NONLINEAR}", *common, "--iterations", 2, ranks=1)
+    assert first.returncode == 0, first.stderr
+    rest = run(f"examples/{NONLINEAR}", *common, "--iterations", 4, "--resume", ranks=1)
+    assert rest.returncode == 0, rest.stderr
+    assert "iteration     4" in rest.stdout
+    assert "law, L2 error" in rest.stdout
+    figures = {"law.png", "temperature.png", "loss.png"}
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"state.npz", "result.npz", "network.npz", *RECORD, *figures}
+    for name in figures:
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    for name in names:
+        assert str(tmp_path / name) in rest.stdout
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 6
+    with np.load(tmp_path / "result.npz") as result:
+        assert result["u"].shape == result["data"].shape == (4, 8, 8)
+        assert result["loss"][-1] < result["loss"][0]
+        assert 0 < result["l2_error"] < result["max_error"]
 
 
 def test_a_source_inversion_leaves_its_files_and_continues(tmp_path: Path) -> None:
@@ -59,7 +102,7 @@ def test_a_source_inversion_leaves_its_files_and_continues(tmp_path: Path) -> No
         arguments = (*common, "--iterations", iterations, *more)
         found = run("examples/source_inversion.py", *arguments, ranks=1)
         assert found.returncode == 0, found.stderr
-    names = {"state.npz", "result.npz", "log.csv", "source.png"}
+    names = {"state.npz", "result.npz", "source.png", "loss.png", *RECORD}
     assert {p.name for p in tmp_path.iterdir()} == names
     assert (tmp_path / "source.png").read_bytes().startswith(b"\x89PNG")
     for name in names:
@@ -69,6 +112,58 @@ def test_a_source_inversion_leaves_its_files_and_continues(tmp_path: Path) -> No
         assert result["found"].shape == (8, 8)
         assert result["observed"].shape == (9, 4)
         assert result["misfits"][1] < result["misfits"][0]
+
+
+def test_the_uncertainty_leaves_its_figure_and_gauss_newton_continues(tmp_path: Path) -> None:
+    common = ("--size", 8, "--noise", 0.01)
+    found = run(
+        "examples/poisson_uncertainty.py", *common, "--iterations", 4, "--rank", 5,
+        "--out", tmp_path, ranks=1,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    figure = tmp_path / "uncertainty.png"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert f"figures        {figure}" in found.stdout
+    with np.load(tmp_path / "result.npz") as archive:
+        deviation = f"{np.sqrt(np.mean(archive['posterior'] ** 2)):.4f} afterwards"
+        assert archive["eigenvalues"].shape == (5,)
+    assert deviation in found.stdout
+
+    for iterations, options in ((3, ()), (5, ("--resume",))):
+        found = invert(*common, "--method", "gauss-newton", "--iterations", iterations, *options,
+                       "--out", tmp_path / "parts", ranks=1)  # fmt: skip
+        assert found.returncode == 0, found.stderr
+    assert "3 iterations done" in found.stdout
+    assert "iteration     5" in found.stdout
+    assert "PDE solves" in found.stdout
+
+
+def test_an_inversion_that_is_ended_leaves_a_report_and_goes_on(tmp_path: Path) -> None:
+    options = ("--size", 12, "--out", tmp_path)
+    job = subprocess.Popen(
+        command(f"examples/{POISSON}", *options, "--iterations", 100_000), cwd=ROOT,
+        env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert job.stdout is not None
+        while not (line := job.stdout.readline()).startswith("iteration     3"):
+            assert line
+        below = psutil.Process(job.pid).children(recursive=True)
+        (first,) = (rank for rank in below if rank.environ().get("OMPI_COMM_WORLD_RANK") == "0")
+        first.terminate()
+        assert job.wait(timeout=20) != 0
+    finally:
+        job.kill()
+        job.communicate()
+    page = (tmp_path / "report.html").read_text()
+    assert "stopped by SIGTERM, 2 ranks" in page
+    assert "data:image/png" in page
+    done = iterations(tmp_path)
+    assert done == [*range(len(done))]
+    rest = invert(*options, "--iterations", done[-1] + 2, "--resume")
+    assert rest.returncode == 0, rest.stderr
+    assert iterations(tmp_path) == [*range(done[-1] + 3)]
+    assert "finished, 2 ranks" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +235,12 @@ def test_a_grid_smaller_than_its_ranks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "option"), [(POISSON, "--observed OBSERVED"), ("polynomial.py", "--theta THETA")]
+    ("program", "option"),
+    [
+        (POISSON, "--observed OBSERVED"),
+        (NONLINEAR, "--noise NOISE"),
+        ("polynomial.py", "--theta THETA"),
+    ],
 )
 def test_help_is_printed_once(program: str, option: str) -> None:
     found = run(f"examples/{program}", "--help")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,9 @@ FAULTS: dict[str, tuple[str, dict[str, Any], tuple[Any, ...], str]] = {
     "more groups than shots": (
         "acoustic", {"sources": [[5, 1]]}, ("--shot-groups", 2),
         "--shot-groups 2 is more than the 1 shots",
+    ),
+    "a model of the plane in space": (
+        "acoustic", {}, ("--dimensions", 3), "--dimensions 3 takes neither --model nor --save-",
     ),
     "missing keys": ("elastic", {"vs": None, "dt": None}, (), "lacks the keys vs, dt"),
     "a wrong shape": (
@@ -149,7 +154,8 @@ def test_a_killed_run_is_continued_bit_for_bit(kind: str, tmp_path: Path) -> Non
     assert whole.returncode == 0, whole.stderr
     figures = {f"{name}.png" for name in ("model", "traces", "wavefield", "loss")}
     assert {p.name for p in (tmp_path / "whole").iterdir()} == {
-        "state-1.npz", "state-2.npz", "result.npz", *figures,
+        "state-1.npz", "state-2.npz", "result.npz", "log.csv", "configuration.json", "report.html",
+        *figures,
     }  # fmt: skip
     for name in ("d.npz",) if kind == "acoustic" else ("d-vz.npz", "d-vx.npz"):
         assert read_traces(tmp_path / name).traces.shape == (2, 4, 100)
@@ -159,6 +165,10 @@ def test_a_killed_run_is_continued_bit_for_bit(kind: str, tmp_path: Path) -> Non
     assert not (tmp_path / "parts" / "result.npz").exists()
     rest = invert(kind, *common, "--out", tmp_path / "parts", "--resume")
     assert rest.returncode == 0, rest.stderr
+    logs = [(tmp_path / part / "log.csv").read_text().splitlines() for part in ("whole", "parts")]
+    whole_log, parts_log = ([line.split(",")[:5] for line in log] for log in logs)
+    assert whole_log == parts_log  # but for seconds and memory
+    assert len(whole_log) == 9
     with np.load(tmp_path / "whole/result.npz") as a, np.load(tmp_path / "parts/result.npz") as b:
         assert set(a.files) == set(b.files)
         assert len(a["loss"]) == 8
@@ -173,8 +183,13 @@ def test_a_run_is_continued_on_other_ranks_and_groups(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     with np.load(tmp_path / "out/result.npz") as result:
         before = result["loss"]
-    rest = invert("acoustic", *common, "--iterations", 4, "--resume", ranks=3)
+    trace = tmp_path / "trace.json"
+    rest = invert("acoustic", *common, "--iterations", 4, "--resume", "--trace", trace, ranks=3)
     assert rest.returncode == 0, rest.stderr
+    events = json.loads(trace.read_text())["traceEvents"]
+    exchanges = Counter(event["pid"] for event in events if event["name"] == "halo exchange")
+    assert len(exchanges) == 3
+    assert min(exchanges.values()) == max(exchanges.values()) >= 2 * 2 * 2 * 100
     assert f"continuing from {tmp_path / 'out/state-1.npz'}" in rest.stdout
     with np.load(tmp_path / "out/result.npz") as result:
         np.testing.assert_array_equal(result["loss"][:3], before)

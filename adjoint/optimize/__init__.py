@@ -5,8 +5,9 @@ that a run that was killed continues with the same iterates bit for bit, and rep
 iteration.
 """
 
+from .composite import Composite
 from .driver import minimize
 from .result import Iteration, Result
-from .state import StateError
+from .state import StateError, read_configuration
 
-__all__ = ["Iteration", "Result", "StateError", "minimize"]
+__all__ = ["Composite", "Iteration", "Result", "StateError", "minimize", "read_configuration"]

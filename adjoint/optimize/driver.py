@@ -15,11 +15,15 @@ import numpy as np
 
 from ..variable import Array, Variable, value_of
 from ..world import agreed, communicator
-from .methods import Bounds, Method, make_bounds, make_method
+from .composite import Composite
+from .method import Bounds, Method
+from .methods import make_bounds, make_method
 from .progress import open_progress
 from .ranks import Ranks
+from .residuals import Residuals
 from .result import Result
 from .run import Callback, Run
+from .signals import handled
 from .state import StateFile
 
 if TYPE_CHECKING:
@@ -27,9 +31,6 @@ if TYPE_CHECKING:
 
 #: Options that say only when to stop: a run may be continued with others.
 _STOPPING = ("maxiter", "maxfun", "disp")
-
-#: Signals that ask a process to end. By convention it then returns 128 and the signal's number.
-_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def minimize(
@@ -51,7 +52,8 @@ def minimize(
 
     The method runs on rank 0; the other ranks serve it, evaluating the misfit when they are told
     to. Value and gradient come from one run of the misfit. All ranks call this function; of all
-    arguments but ``misfit`` and ``comm``, those of rank 0 count.
+    arguments but ``misfit`` and ``comm``, those of rank 0 count. Rank 0 needs memory for all
+    parameters: for one at each node of a large grid there is ``adjoint.solvers.minimize_field``.
 
     Parameters
     ----------
@@ -59,12 +61,14 @@ def minimize(
         Takes theta, a Variable of theta0's shape and dtype with the same value on all ranks, and
         returns a scalar Variable on every rank, whose value on rank 0 counts (so ``Reduce`` to 0
         and ``Allreduce`` both do). Theta needs no ``Bcast``, and bears one. It must be a function
-        of theta alone, if runs are to be continued.
+        of theta alone, if runs are to be continued. For Gauss-Newton it returns this rank's part
+        of a residual instead, of any shape, and the misfit is the sum of its squares over all
+        ranks; it may be a :class:`Composite`.
     theta0 : array_like of float32 or float64
         The start. The methods compute in float64.
     method : str
         ``"L-BFGS-B"``, ``"CG"``, ``"BFGS"``, ``"Newton-CG"``, ``"TNC"``, ``"SLSQP"`` and
-        ``"trust-constr"`` are SciPy's; ``"Adam"`` is ours.
+        ``"trust-constr"`` are SciPy's; ``"Adam"`` and ``"Gauss-Newton"`` are ours.
     comm : mpi4py.MPI.Comm, optional
         The ranks that take part; ``COMM_WORLD`` by default.
     bounds : scipy.optimize.Bounds or sequence of (lower, upper), optional
@@ -74,7 +78,11 @@ def minimize(
         50, ``ftol`` 0, ``gtol`` 0, ``maxiter`` 1000, ``maxfun`` 100000) and for CG and BFGS
         (``gtol`` 0): it runs until ``maxiter``, or until no lower value can be found. Adam has
         ``learning_rate`` 1e-3, ``beta1`` 0.9, ``beta2`` 0.999, ``epsilon`` 1e-8, ``maxiter`` 1000
-        and ``gtol`` 0.
+        and ``gtol`` 0. Gauss-Newton has ``damping`` 1e-3 (at the start, relative to the curvature
+        along the gradient), ``ridge`` 0 (the weight of ``|θ − theta0|²`` in the misfit),
+        ``forcing`` 0.5 and ``maxcg`` 50 (the largest tolerance and the most iterations of conjugate
+        gradients), ``memory`` 40 (the rank of what is learned of a Composite), ``maxiter`` 1000 and
+        ``gtol`` 0.
     callback : callable, optional
         Called on rank 0 after each iteration and at the start with an :class:`Iteration` and a copy
         of theta, unless an earlier run did so. ``StopIteration`` ends the run; another exception is
@@ -91,7 +99,8 @@ def minimize(
         be those of the file. With ``resume=False`` an existing file is replaced.
     metadata : dict, optional
         Whatever else makes two runs the same (a seed, a grid, a frequency band), of numbers,
-        strings, lists and dictionaries.
+        strings, lists and dictionaries. Keys that start with an underscore are written to the state
+        file as well, but may differ.
     progress : bool
         Print a line an iteration on rank 0, or show a bar if this is a terminal and rich is
         installed.
@@ -156,14 +165,23 @@ def minimize(
             file = None
             if state is not None:
                 configuration = _configuration(chosen, limits, theta, metadata)
+                if chosen.squares:
+                    configuration["composite"] = isinstance(misfit, Composite)
                 file = StateFile(state, configuration, start)
             elif resume:
                 raise ValueError("minimize: resume=True without a state file")
             if every < 1:
                 raise ValueError(f"minimize: every is {every}, expected at least 1")
             run = Run(chosen, start, theta.shape, theta.dtype, file, every, resume, callback)
-    shape, dtype = world.bcast(None if run is None else (run.shape, run.dtype), 0)
+    told = None
+    if run is not None:
+        told = run.shape, run.dtype, run.method.options if run.method.squares else None
+    shape, dtype, settings = world.bcast(told, 0)
     ranks = Ranks(misfit, shape, dtype, world)
+    if settings is not None:
+        begin = None if run is None else run.start
+        memory, ridge = settings["memory"], settings["ridge"]
+        ranks = Residuals(misfit, shape, dtype, world, memory, ridge, begin)
     if run is None:
         with _ended_by_interrupts():
             return ranks.serve()
@@ -177,7 +195,7 @@ def _lead(run: Run, ranks: Ranks, progress: bool) -> Result:
             closing(open_progress(progress, run.method.options.get("maxiter"))) as shown,
             _saving_on_signals(run, ranks.world),
         ):
-            outcome = run.minimise(ranks.compute, shown)
+            outcome = run.minimise(ranks, shown)
             result = Result(
                 theta=run.reshaped(outcome.theta),
                 value=outcome.value,
@@ -210,12 +228,11 @@ def _saving_on_signals(run: Run, world: MPI.Comm) -> Iterator[None]:
     every other does. On several ranks that exception would leave the misfit on this rank only.
     """
 
-    def stop(signum: int, frame: Any) -> None:
+    def stop(signum: int, frame: Any, handler: Any) -> None:
         if run.saving:
-            run.after_saving = lambda: stop(signum, frame)
+            run.after_saving = lambda: stop(signum, frame, handler)
             return
         _save_anyway(run)
-        handler = previous[signum]
         if callable(handler) and handler is not signal.default_int_handler:
             handler(signum, frame)
             return
@@ -224,19 +241,11 @@ def _saving_on_signals(run: Run, world: MPI.Comm) -> Iterator[None]:
             world.Abort(128 + signum)
         raise SystemExit(128 + signum)
 
-    previous: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for signum in _ENDING:
-            former = signal.getsignal(signum)
-            wanted = run.state is not None if signum == signal.SIGTERM else world.size > 1
-            if wanted and former not in (None, signal.SIG_IGN):
-                previous[signum] = former
-                signal.signal(signum, stop)
-    try:
+    wanted = [signal.SIGTERM] if run.state is not None else []
+    if world.size > 1:
+        wanted.append(signal.SIGINT)
+    with handled(stop, wanted):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -1,22 +1,16 @@
-"""The optimisers that run on the root: SciPy's, and Adam.
-
-A method asks for values and gradients with ``evaluate(theta)`` and announces every iterate, the
-first included, with ``report(theta)``. It knows nothing of ranks, files and terminals.
-"""
+"""The optimisers that run on the root by name: SciPy's, Adam, and Gauss-Newton."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from ..variable import Array
-
-Evaluate = Callable[[Array], tuple[float, Array]]
-Report = Callable[..., None]
-Bounds = tuple[Array, Array]
+from .gauss_newton import GaussNewton
+from .method import Bounds, Evaluate, Method, Outcome, Remembered, Report
 
 #: Options that differ from SciPy's own defaults. No tolerance is set where the scale of the misfit
 #: is unknown: a gradient with respect to Pa or m/s may be tiny everywhere.
@@ -32,42 +26,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8,
         "maxiter": 1000, "gtol": 0.0,
     },
+    "Gauss-Newton": {
+        "damping": 1e-3, "ridge": 0.0, "forcing": 0.5, "maxcg": 50, "memory": 40,
+        "maxiter": 1000, "gtol": 0.0,
+    },
 }  # fmt: skip
 
 BOUNDED = ("L-BFGS-B", "TNC", "SLSQP", "trust-constr", "Adam")
-
-
-class Outcome(NamedTuple):
-    """Where a method ended; ``theta`` is a vector here."""
-
-    theta: Array
-    value: float
-    gradient: Array
-    success: bool
-    message: str
-
-
-class Method(Protocol):
-    """A root-driven optimiser.
-
-    Attributes
-    ----------
-    name : str
-    options : dict
-        With the defaults filled in.
-    remembers : bool
-        Whether :meth:`run` hands ``report`` all that it needs to continue from there, as one array;
-        otherwise a run is continued by replaying its evaluations.
-    """
-
-    name: str
-    options: dict[str, Any]
-    remembers: bool
-
-    def run(
-        self, theta: Array, evaluate: Evaluate, report: Report, remembered: Array | None = None
-    ) -> Outcome:
-        """Minimise from ``theta``, or from what was remembered."""
 
 
 def make_method(name: str, options: dict[str, Any] | None, bounds: Bounds | None) -> Method:
@@ -79,6 +44,8 @@ def make_method(name: str, options: dict[str, Any] | None, bounds: Bounds | None
     if bounds is not None and name not in BOUNDED:
         raise ValueError(f"minimize: {name} takes no bounds; {', '.join(BOUNDED)} do")
     merged = {**DEFAULTS[name], **(options or {})}
+    if name == "Gauss-Newton":
+        return GaussNewton(name, merged, DEFAULTS[name])
     return Adam(merged, bounds) if name == "Adam" else SciPy(name, merged, bounds)
 
 
@@ -123,15 +90,18 @@ def make_bounds(bounds: Any, shape: tuple[int, ...]) -> Bounds | None:
 class SciPy:
     """Any method of ``scipy.optimize.minimize`` that lives on values and gradients."""
 
-    remembers = False
+    remembers = squares = False
 
     def __init__(self, name: str, options: dict[str, Any], bounds: Bounds | None) -> None:
         self.name = name
         self.options = options
         self.bounds = bounds
 
+    def recall(self, arrays: Remembered, size: int) -> Array | None:
+        return None
+
     def run(
-        self, theta: Array, evaluate: Evaluate, report: Report, remembered: Array | None = None
+        self, theta: Array, evaluate: Evaluate, report: Report, remembered: Remembered | None = None
     ) -> Outcome:
         from scipy import optimize
 
@@ -194,6 +164,7 @@ class Adam:
 
     name = "Adam"
     remembers = True
+    squares = False
 
     def __init__(self, options: dict[str, Any], bounds: Bounds | None) -> None:
         unknown = sorted({*options} - {*DEFAULTS["Adam"]})
@@ -209,7 +180,7 @@ class Adam:
         self.bounds = bounds
 
     def run(
-        self, theta: Array, evaluate: Evaluate, report: Report, remembered: Array | None = None
+        self, theta: Array, evaluate: Evaluate, report: Report, remembered: Remembered | None = None
     ) -> Outcome:
         o = self.options
         if remembered is None:
@@ -219,8 +190,9 @@ class Adam:
             mean, square = np.zeros_like(theta), np.zeros_like(theta)
             report(theta, self._memory(t, value, theta, gradient, mean, square))
         else:
-            t, value = int(remembered[0, 0]), float(remembered[1, 0])
-            theta, gradient, mean, square = remembered[:, 1:].copy()
+            rows = remembered["remembered"]
+            t, value = int(rows[0, 0]), float(rows[1, 0])
+            theta, gradient, mean, square = rows[:, 1:].copy()
         while t < o["maxiter"] and np.abs(gradient).max() > o["gtol"]:
             t += 1
             mean = o["beta1"] * mean + (1 - o["beta1"]) * gradient
@@ -238,8 +210,12 @@ class Adam:
     def _project(self, theta: Array) -> Array:
         return theta if self.bounds is None else np.clip(theta, *self.bounds)
 
+    def recall(self, arrays: Remembered, size: int) -> Array | None:
+        rows = arrays.get("remembered")
+        return None if rows is None or rows.shape != (4, size + 1) else rows[0, 1:]
+
     @staticmethod
-    def _memory(t: int, value: float, *vectors: Array) -> Array:
+    def _memory(t: int, value: float, *vectors: Array) -> Remembered:
         """Return iterate, gradient and moments as rows, with iteration and value before them."""
         numbers = np.array([[t], [value], [0.0], [0.0]])
-        return np.concatenate([numbers, np.stack(vectors)], axis=1)
+        return {"remembered": np.concatenate([numbers, np.stack(vectors)], axis=1)}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..tape import Tape
+from ..spans import sent, span
 from ..variable import Array, Variable
-from ..world import agreed, portable
+from ..world import portable
+from .evaluation import resident, value_and_gradient
 from .result import Result
 
 if TYPE_CHECKING:
@@ -44,10 +45,8 @@ class Ranks:
 
     def compute(self, theta: Array, where: str) -> tuple[float, Array, float]:
         """Return value, gradient and the largest memory of any rank, in bytes."""
-        self.running = True
-        self.world.bcast("evaluate", 0)
-        value, gradient, memory = self._evaluate(theta, where)
-        self.running = False
+        with self._together("evaluate"):
+            value, gradient, memory = self._evaluate(theta, where)
         if not np.isfinite(gradient).all():
             raise FloatingPointError(f"minimize: the gradient is not finite at {where}")
         return value, gradient, memory
@@ -66,11 +65,12 @@ class Ranks:
         self.world.bcast((kind, arguments), 0)
 
     def serve(self) -> Result:
-        """Evaluate until rank 0 is done."""
+        """Do what rank 0 does until it is done."""
         while True:
-            command = self.world.bcast(None, 0)
-            if command == "evaluate":
-                self._evaluate(np.empty(int(np.prod(self.shape))))
+            with span("wait for rank 0"):
+                command = self.world.bcast(None, 0)
+            if command not in ("return", "raise"):
+                getattr(self, f"_{command}")(self._empty())
                 continue
             content = self.world.bcast(None, 0)
             if command == "return":
@@ -83,34 +83,40 @@ class Ranks:
                 error = RuntimeError(f"{kind.__name__}: {arguments[0]}")
             raise error
 
+    @contextmanager
+    def _together(self, command: str) -> Iterator[None]:
+        """Have the other ranks run the method of this name, with an underscore, as rank 0 does."""
+        self.running = True
+        self.world.bcast(command, 0)
+        yield
+        self.running = False
+
+    def _empty(self) -> Array:
+        """Return a vector like theta, to be received."""
+        return np.empty(int(np.prod(self.shape)))
+
     def _evaluate(self, theta: Array, where: str = "") -> tuple[float, Array, float]:
         from mpi4py import MPI
 
+        if self.world.rank == 0 and self.world.size > 1:
+            sent(theta.nbytes)
         self.world.Bcast(theta, 0)
-        with Tape(comm=self.world) as tape:
-            x = tape.watch(theta.reshape(self.shape).astype(self.dtype, copy=False))
-            loss = self.misfit(x)
-        with agreed(self.world):
-            if not isinstance(loss, Variable):
-                raise TypeError(
-                    f"minimize: misfit returned a {type(loss).__name__}, expected a Variable"
-                )
-            if loss.size != 1:
-                raise ValueError(f"minimize: misfit has shape {loss.shape}, expected a scalar")
-            value = float(loss.value.item())
-            if self.world.rank == 0 and not np.isfinite(value):
-                raise FloatingPointError(f"minimize: the misfit is {value} at {where}")
-        (partial,) = tape.gradient(loss, [x])
+        point = theta.reshape(self.shape).astype(self.dtype, copy=False)
+        value, partial = value_and_gradient(self.misfit, point, self.world, where)
         gradient = np.empty_like(theta)
-        self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
-        memory = self.world.reduce(_resident(), MPI.MAX, 0)
-        return value, gradient, 0.0 if memory is None else memory
+        if self.world.rank:
+            sent(gradient.nbytes)
+        with span("wait"):
+            self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
+        return value, gradient, self._memory()
 
+    def _require_finite(self, value: float, where: str) -> None:
+        if self.world.rank == 0 and not np.isfinite(value):
+            raise FloatingPointError(f"minimize: the misfit is {value} at {where}")
 
-def _resident() -> float:
-    """Return this process's largest resident set so far, in bytes."""
-    import resource
+    def _memory(self) -> float:
+        """Return the largest resident set of any rank, on rank 0; collective."""
+        from mpi4py import MPI
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1.0 if sys.platform == "darwin" else 1024.0
-    )
+        memory = self.world.reduce(resident(), MPI.MAX, 0)
+        return 0.0 if memory is None else memory

@@ -37,12 +37,12 @@ class Iteration(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """Where a minimisation ended; the same on all ranks.
+    """Where a minimisation ended; the same on all ranks, but for ``theta`` of a distributed field.
 
     Attributes
     ----------
     theta : numpy.ndarray
-        The minimiser found, of theta0's shape and dtype.
+        The minimiser found, of theta0's shape and dtype; of a distributed field, this rank's part.
     value : float
         Misfit at ``theta``.
     gradient_norm : float

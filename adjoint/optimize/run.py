@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..variable import Array
-from .methods import Method, Outcome
+from .method import Evaluate, Method, Outcome, Remembered
 from .progress import Progress
+from .ranks import Ranks
+from .residuals import Residuals, Squares
 from .result import Iteration
 from .state import Journal, StateError, StateFile
 
-#: Value, gradient and memory (bytes) at a point, computed by all ranks; all finite. The text says
-#: in messages which evaluation this is.
-Compute = Callable[[Array, str], tuple[float, Array, float]]
 Callback = Callable[[Iteration, Array], Any]
 
 
@@ -77,7 +76,8 @@ class Run:
         self._seconds = self._memory = 0.0
         self._origin: float | None = None  # of the clock, once this process evaluates
         self._journal: Journal | None = None
-        self._remembered: tuple[int, Array] | None = None
+        self._remembered: tuple[int, Remembered] | None = None
+        self._pending: Callable[[], Remembered] | None = None
         if state is not None:
             state.probe()
             arrays = state.read() if resume else None
@@ -88,22 +88,26 @@ class Run:
         self._recorded = 0 if self._journal is None else len(self._journal.rows)
         self._written = self._version
 
-    def minimise(self, compute: Compute, progress: Progress) -> Outcome:
+    def minimise(self, ranks: Ranks, progress: Progress) -> Outcome:
         """Run the method to its end."""
-        self._compute, self._progress = compute, progress
+        self._ranks, self._progress = ranks, progress
         if self._version and self.state is not None:
             done = f"{self._recorded} evaluations"
             if self._journal is None:
                 done = f"{self._version - 1} iterations"
             progress.note(f"continuing from {self.state.path}: {done} done")
         remembered = None if self._remembered is None else self._remembered[1]
+        evaluate: Evaluate = self.evaluate
+        if isinstance(ranks, Residuals):
+            evaluate = Squares(ranks, self.evaluate)
         try:
-            outcome = self.method.run(self.start.copy(), self.evaluate, self.report, remembered)
+            outcome = self.method.run(self.start.copy(), evaluate, self.report, remembered)
         except StoppedByCallback:
             last = self.history[-1]
             gradient = np.full(1, last.gradient_norm)
             message = "the callback stopped the run"
             outcome = Outcome(self._theta, last.loss, gradient, False, message)
+        self._remember()
         self.save()
         return outcome
 
@@ -126,7 +130,7 @@ class Run:
             if self._origin is None:
                 self._origin = time.perf_counter() - self._seconds
             where = f"evaluation {self.evaluations}, after iteration {len(self.history) - 1}"
-            value, gradient, self._memory = self._compute(theta, where)
+            value, gradient, self._memory = self._ranks.compute(theta, where)
             self._seconds = time.perf_counter() - self._origin
             if self._journal is not None:
                 self._journal.append(point, value, gradient, self._seconds, self._memory)
@@ -134,7 +138,9 @@ class Run:
         self._recent[point] = (value, float(np.linalg.norm(gradient)))
         return value, gradient
 
-    def report(self, theta: Array, remembered: Array | None = None) -> None:
+    def report(
+        self, theta: Array, remembered: Remembered | Callable[[], Remembered] | None = None
+    ) -> None:
         """Take note of an iterate, show it, and save the state when it is time."""
         point = _digest(theta)
         last = [*self._recent.values()][-1]
@@ -145,8 +151,10 @@ class Run:
         self._theta = np.array(theta)
         self._recent = {point: (loss, norm)}
         self.history.append(iteration)
-        if remembered is not None:
-            self._remembered = (len(self.history), remembered)
+        if callable(remembered):
+            self._pending = remembered
+        elif remembered is not None:
+            self._keep(remembered)
         if self.evaluations <= self._recorded:
             return
         self._progress.update(iteration)
@@ -156,7 +164,18 @@ class Run:
         except StopIteration:
             raise StoppedByCallback from None
         if number % self.every == 0:
+            self._remember()
             self.save()
+
+    def _remember(self) -> None:
+        """Have a method say what it needs to continue, which may take all ranks."""
+        if self._pending is not None and self.state is not None:
+            self._keep(self._pending())
+        self._pending = None
+
+    def _keep(self, remembered: Remembered) -> None:
+        made = np.array(self.evaluations)
+        self._remembered = (len(self.history), {**remembered, "evaluations_made": made})
 
     def save(self) -> None:
         """Write the state, if there is anything new."""
@@ -168,7 +187,7 @@ class Run:
         else:
             assert self._remembered is not None
             count, remembered = self._remembered
-            arrays = {"remembered": remembered, "history": np.array(self.history[:count])}
+            arrays = {**remembered, "history": np.array(self.history[:count])}
         self.saving = True
         try:
             self.state.write(arrays)
@@ -199,20 +218,21 @@ class Run:
         """Continue from what a method that remembers handed to the last report."""
         if arrays is None:
             return
-        rows, remembered = arrays.get("history"), arrays.get("remembered")
-        columns, size = len(Iteration._fields), self.start.size + 1
+        rows, made = arrays.pop("history", None), arrays.get("evaluations_made")
+        theta = self.method.recall(arrays, self.start.size)
+        columns = len(Iteration._fields)
         if (
             rows is None
-            or remembered is None
+            or made is None
+            or theta is None
             or rows.shape != (max(len(rows), 1), columns)
-            or remembered.shape != (4, size)
         ):
             raise StateError(f"minimize: state file {state.path} has another layout")
         self.history = [Iteration(int(row[0]), *map(float, row[1:])) for row in rows]
-        self.evaluations = len(rows)
+        self.evaluations = int(made)
         self._seconds, self._memory = self.history[-1].seconds, self.history[-1].memory
-        self._theta = remembered[0, 1:].copy()
-        self._remembered = (len(rows), remembered)
+        self._theta = theta.copy()
+        self._remembered = (len(rows), arrays)
         self._recent = {
             _digest(self._theta): (self.history[-1].loss, self.history[-1].gradient_norm)
         }

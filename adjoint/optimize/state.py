@@ -32,23 +32,31 @@ class StateFile:
     path : str or path-like
     configuration : dict
         What makes two runs the same: method, options, shape, ...; of plain numbers, strings, lists
-        and dictionaries. The keys that start with an underscore are information only.
-    start : numpy.ndarray of float64
-        The first point.
+        and dictionaries. Keys that start with an underscore, here or in a dictionary within, are
+        information only.
+    start : numpy.ndarray
+        The first point, or a digest of it.
+    name : str
+        By which messages call the optimiser.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], configuration: dict[str, Any], start: Array
+        self,
+        path: str | os.PathLike[str],
+        configuration: dict[str, Any],
+        start: Array,
+        name: str = "minimize",
     ) -> None:
+        self.name = name
         self.path = os.path.realpath(path)
-        self.configuration = {"format": FORMAT, **_plain(configuration)}
+        self.configuration = {"format": FORMAT, **_plain(name, configuration)}
         self.start = start
         self.writer = self.configuration.get("_versions")
 
     def probe(self) -> None:
         """Raise ``OSError`` if a file cannot be written here."""
         if os.path.isdir(self.path):
-            raise IsADirectoryError(f"minimize: state file {self.path} is a directory")
+            raise IsADirectoryError(f"{self.name}: state file {self.path} is a directory")
         beside = f"{self.path}.tmp"  # where it is written, too
         try:
             with open(beside, "wb"):
@@ -93,31 +101,64 @@ class StateFile:
             known = isinstance(found, dict) and found.get("format") == FORMAT
         except Exception as error:  # whatever a damaged archive makes the readers raise
             raise StateError(
-                f"minimize: state file {self.path} is damaged or not a state file "
+                f"{self.name}: state file {self.path} is damaged or not a state file "
                 f"({type(error).__name__}: {error})"
             ) from error
         if not known:
-            raise StateError(f"minimize: state file {self.path} is not of the {FORMAT!r} format")
+            raise StateError(f"{self.name}: state file {self.path} is not of the {FORMAT!r} format")
         for name, expected in self.configuration.items():
             if not name.startswith("_"):
                 self._compare(name, found.get(name), expected)
         if start.dtype != self.start.dtype or start.tobytes() != self.start.tobytes():
-            raise StateError(f"minimize: state file {self.path} is of a run from another theta0")
+            raise StateError(f"{self.name}: state file {self.path} is of a run from another theta0")
         self.writer = found.get("_versions")
         return arrays
 
     def _compare(self, name: str, found: Any, expected: Any) -> None:
         if isinstance(expected, dict) and isinstance(found, dict):
             for key in sorted({*found, *expected}):
+                if key.startswith("_"):
+                    continue
                 self._compare(f"{name}[{key!r}]", found.get(key), expected.get(key))
         elif found != expected and repr(found) != repr(expected):  # nan is itself here
             raise StateError(
-                f"minimize: state file {self.path} has {name} {found!r}, expected {expected!r}"
+                f"{self.name}: state file {self.path} has {name} {found!r}, expected {expected!r}"
             )
 
     def _unwritable(self, error: OSError) -> OSError:
         reason = error.strerror or str(error)
-        return OSError(error.errno, f"minimize: state file cannot be written: {reason}", self.path)
+        return OSError(
+            error.errno, f"{self.name}: state file cannot be written: {reason}", self.path
+        )
+
+
+def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the configuration on top of a state file: whose state it is.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    dict
+        Method, options, shape, metadata, ...; see :func:`~adjoint.optimize.minimize`.
+
+    Raises
+    ------
+    StateError
+        Where this is not a state file.
+    OSError
+        Where it cannot be read.
+    """
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                found: dict[str, Any] = json.loads(archive["configuration"].tobytes())
+        except Exception as error:  # whatever a damaged archive makes the readers raise
+            reason = f"{type(error).__name__}: {error}"
+            raise StateError(f"{path} is damaged or not a state file ({reason})") from error
+    return found
 
 
 class Journal:
@@ -167,18 +208,18 @@ class Journal:
         self._count += 1
 
 
-def _plain(value: Any, where: str = "") -> Any:
+def _plain(name: str, value: Any, where: str = "") -> Any:
     """Return what JSON makes of a configuration; what it cannot hold is an error."""
     if isinstance(value, dict):
         names = {key: f"{where}[{key!r}]" if where else str(key) for key in value}
-        return {str(key): _plain(entry, names[key]) for key, entry in value.items()}
+        return {str(key): _plain(name, entry, names[key]) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry, where) for entry in value]
+        return [_plain(name, entry, where) for entry in value]
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist(), where)
+        return _plain(name, value.tolist(), where)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(
-        f"minimize: {where} is a {type(value).__name__}, "
+        f"{name}: {where} is a {type(value).__name__}, "
         "expected numbers, strings, lists and dictionaries, which a state file can hold"
     )

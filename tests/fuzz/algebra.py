@@ -173,4 +173,51 @@ class Solved(Sparse):
         return [np.split(np.linalg.solve(matrix, b) / 2, np.cumsum(rows)[:-1])]
 
 
-KINDS = {"MatVec": Product(), "Transpose": Transposed(), "LinearSolve": Solved()}
+class Rooted(Solved):
+    """A dominant system with a sine of each unknown added, solved by Newton's method."""
+
+    def settings(self, draw: Any, ranks: int) -> Settings:
+        return {**super().settings(draw, ranks), "symmetric": False}
+
+    def here(self, here: Here, s: Settings, members: list[int], *args: Any) -> list[Any]:
+        pattern = self.pattern(here, s, members)
+        rows = np.repeat(np.arange(*pattern.row_range), np.diff(pattern.indptr))
+        diagonal, n = rows == pattern.indices, pattern.shape[0]
+        product = here.once(f"MatVec in {s}", lambda: here.library["MatVec"](pattern))
+
+        def values(small: Any) -> Any:
+            return np.where(diagonal, 2 + 0.5 * np.tanh(small), np.tanh(small) / n)
+
+        def residual(u: Any, small: Any, b: Any) -> Any:
+            return product(values(small), u) + np.sin(u) / 2 - b
+
+        def jacobian(u: Any, small: Any, b: Any) -> Any:
+            slopes = np.zeros(pattern.nnz)
+            slopes[diagonal] = np.cos(u) / 2
+            return values(small) + slopes
+
+        solve = here.once(
+            f"NonlinearSolve {s}",
+            lambda: here.library["NonlinearSolve"](
+                pattern, residual, jacobian, rtol=TIGHT, linear_rtol=TIGHT,
+                options=SOLVERS[s["solver"]],
+            ),
+        )  # fmt: skip
+        b = fit(args[1], pattern.local_shape[:1])
+        return [solve(np.zeros(len(b)), fit(args[0], (pattern.nnz,)), b) / 2]
+
+    def all(self, s: Settings, members: list[int], *args: list[Any]) -> list[list[Any]]:
+        rows, _ = self.counts(s, members)
+        small = np.tanh(self.dense(s, members, args[0]))
+        diagonal = np.eye(len(small))
+        matrix = np.where(diagonal > 0, 2 + 0.5 * small, small / len(small))
+        b = np.concatenate([fit(v, (k,)) for v, k in zip(args[1], rows)])
+        u = np.zeros_like(matrix @ b)
+        for _ in range(30):  # also of complex numbers, whose imaginary parts follow the real ones
+            jacobian = matrix + diagonal * np.cos(u) / 2
+            u = u - np.linalg.solve(jacobian, matrix @ u + np.sin(u) / 2 - b)
+        return [np.split(u / 2, np.cumsum(rows)[:-1])]
+
+
+KINDS = {"MatVec": Product(), "Transpose": Transposed(), "LinearSolve": Solved(),
+         "NonlinearSolve": Rooted()}  # fmt: skip

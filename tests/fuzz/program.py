@@ -22,7 +22,7 @@ from adjoint import comm, communicator
 from adjoint.checkpoint import TimeLoop
 from adjoint.comm.channel import new_channel
 from adjoint.nn import MLP
-from adjoint.solvers import LinearSolve, MatVec, Pattern, Transpose
+from adjoint.solvers import LinearSolve, MatVec, NonlinearSolve, Pattern, Transpose
 from adjoint.solvers.petsc import petsc
 
 Settings = dict[str, Any]
@@ -33,7 +33,10 @@ Split = tuple[tuple[int, ...], bool] | None
 #: What programs are made of; a fault to be found takes the place of one of them.
 LIBRARY: dict[str, Callable[..., Any]] = {
     **{name: getattr(comm, name) for name in comm.__all__},
-    **{cls.__name__: cls for cls in (LinearSolve, MatVec, Pattern, Transpose, MLP, TimeLoop)},
+    **{
+        cls.__name__: cls
+        for cls in (LinearSolve, MatVec, MLP, NonlinearSolve, Pattern, TimeLoop, Transpose)
+    },
 }
 
 

@@ -19,25 +19,40 @@ pytestmark = [
 ]
 
 SHAPE, SPACING, DT = (37, 41), 10.0, 2e-3
+SPACE: dict[str, Any] = {
+    "shape": (13, 15, 17), "spacing": (12.0, 11.0, 13.0), "pml_width": 3,
+    "sources": [[[43.0, 70.0, 91.0]], [[60.0, 73.2, 104.0]]],
+    "receivers": [
+        [65.0, 88.0, 99.0], [85.5, 77.0, 65.0], [71.0, 57.7, 117.0], [60.0, 90.0, 91.0],
+    ],
+}  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {
     "layers on all sides": {},
     "free surface": {"free_surface": True},
     "one layer": {"pml_sides": ("left",)},
     "second order": {"order": 2},
-    "second order, free surface": {"order": 2, "free_surface": True},
+    "second order, free surface": {"order": 2, "free_surface": "top"},
     "two layers, second order": {"pml_sides": ("top", "right"), "order": 2},
     "different spacings": {"spacing": (10.0, 12.0)},
-}
+    "space": SPACE,
+    "space, free surfaces": {
+        **SPACE, "shape": (17, 15, 13), "spacing": (13.0, 11.0, 12.0), "order": 2,
+        "free_surface": ("top", "right"), "pml_sides": ("bottom", "back", "left"),
+    },
+}  # fmt: skip
 
 
-def wave_of(comm: MPI.Comm, steps: int = 40, **settings: Any) -> tuple[AcousticWave, Any, Any]:
-    """Return a wave with two shots, a velocity and wavelets."""
-    grid = CartesianGrid(SHAPE, comm)
+def wave_of(
+    comm: MPI.Comm, steps: int = 40, shape: tuple[int, ...] = SHAPE, **settings: Any
+) -> tuple[AcousticWave, Any, Any]:
+    """Return a wave with two shots, a velocity and wavelets; in space, with fewer steps."""
+    grid = CartesianGrid(shape, comm)
+    steps = steps if len(shape) == 2 else steps // 3
     sources = [[[73.0, 151.0]], [[110.0, 262.0]]]
     receivers = [[65.0, 100.0], [85.5, 245.0], [231.0, 157.7], [180.0, 200.0]]
-    settings = {"spacing": SPACING, "pml_width": 6, **settings}
-    wave = AcousticWave(grid, dt=DT, steps=steps, sources=sources, receivers=receivers, **settings)
-    z, x = grid.coordinates(SPACING)
+    usual = {"spacing": SPACING, "pml_width": 6, "sources": sources, "receivers": receivers}
+    wave = AcousticWave(grid, dt=DT, steps=steps, **{**usual, **settings})
+    z, *_, x = grid.coordinates(SPACING)
     velocity = 2000 + 400 * np.sin(x / 90) * np.cos(z / 70)
     scale = np.array([1.0, -0.5])[:, None, None]
     wavelets = 1e3 * scale * ricker(DT * np.arange(steps), 14.0)
@@ -90,14 +105,18 @@ def test_taylor_rates_of_each_input(name: str) -> None:
 
 
 @pytest.mark.parallel([1, 2, 3, 4, 6])
-@pytest.mark.parametrize("order", [2, 4])
-@pytest.mark.parametrize("free_surface", [False, True])
-def test_taylor_rate_of_the_velocity_in_the_layers_alone(order: int, free_surface: bool) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [{"order": order, "free_surface": free} for order in (2, 4) for free in (False, True)]
+    + [SETTINGS["space"]],
+)
+def test_taylor_rate_of_the_velocity_in_the_layers_alone(settings: dict[str, Any]) -> None:
     comm = MPI.COMM_WORLD
-    wave, velocity, wavelets = wave_of(comm, order=order, free_surface=free_surface)
+    wave, velocity, wavelets = wave_of(comm, **settings)
     initial, previous = rough_fields(comm, velocity.shape)
-    z, x = wave.grid.coordinates(1.0)
-    inside = (z >= 6) & (z < SHAPE[0] - 6) & (x >= 6) & (x < SHAPE[1] - 6)
+    inside, width = np.ones(velocity.shape, bool), settings.get("pml_width", 6)
+    for nodes, along in zip(wave.grid.shape, wave.grid.coordinates(1.0)):
+        inside &= (along >= width) & (along < nodes - width)
     random = np.random.default_rng(comm.rank)
     change = np.where(inside, 0, 40 * random.standard_normal(velocity.shape))
     assert comm.allreduce(np.abs(change).max()) > 0
@@ -117,7 +136,7 @@ def test_the_number_of_ranks_does_not_matter(name: str) -> None:
     results: list[list[Any]] = []
     for ranks in (comm, MPI.COMM_SELF):
         wave, velocity, wavelets = wave_of(ranks, steps=120, **SETTINGS[name])
-        z, x = wave.grid.coordinates(SPACING)
+        z, *_, x = wave.grid.coordinates(SPACING)
         initial = [np.cos(x / 17 + shift) * np.sin(z / 23) for shift in (0, 0.3)]
         with Tape(comm=ranks) as tape:
             inputs = [tape.watch(value) for value in (velocity, wavelets, *initial)]
@@ -164,6 +183,7 @@ def test_single_precision() -> None:
         ({"order": 3}, "order is 3, expected 2 or 4"),
         ({"pml_width": 19}, r"layers of \(19, 19\) nodes leave none of the 37 along axis 0"),
         ({"pml_sides": ("up",)}, "pml_sides has 'up', expected of top, bottom, left, right"),
+        ({"free_surface": "left"}, "free_surface is 'left', expected the top alone in two"),
         ({"wavelets": np.zeros(7)}, r"wavelets has shape \(7,\), expected \(1, 1, 20\)"),
         ({"spacing": 0.0}, "spacing is 0.0, expected a positive number or two"),
         ({"shape": (3, 3)}, "velocity has shape"),

@@ -39,6 +39,35 @@ def taps(nodes: int, place: float) -> dict[int, float]:
     return {int(k): float(lagrange(four, np.equal(four, k))(place)) for k in four}
 
 
+SPACE, APART = (6, 7, 8), (10.0, 12.0, 11.0)
+SPOTS = np.array([[0.0, 0.0, 0.0], [50.0, 72.0, 77.0], [2.0, 71.0, 30.0], [27.1, 34.9, 40.0]])
+
+
+@pytest.mark.parallel([1, 2, 3, 4, 6])
+def test_weights_in_space_are_those_of_lagranges_polynomials() -> None:
+    """All ranks' parts of the traces of a field, summed at the owners of points."""
+    grid = CartesianGrid(SPACE, MPI.COMM_WORLD)
+    points = Points("points", grid, APART, SPOTS, 1, GHOST, ((0, 0),) * 3)
+    whole = np.random.default_rng(6).standard_normal(SPACE)
+    field = Padding(grid, GHOST, np.float64).fields()
+    field[grid.interior(GHOST)] = whole[grid.patch_slices(grid.rank)]
+    collection = points.collection()
+    parts = collection.new_parts(1, np.float64)
+    parts[:, 0] = (points.weights[0] * field.reshape(-1)[points.nodes[0]]).sum(axis=1)
+    expected = []
+    for spot in SPOTS:
+        each = [taps(n, x / h) for n, x, h in zip(SPACE, spot, APART)]
+        value = whole
+        for along in each:  # the first axis that is left
+            value = sum(weight * value[node] for node, weight in along.items())
+        expected.append(value)
+    traces = collection.forward(parts)
+    np.testing.assert_allclose(traces[0, :, 0], np.array(expected)[points.owned], rtol=1e-12)
+    nearest = np.rint(SPOTS / APART)
+    mine = ((nearest >= grid.start) & (nearest < grid.stop)).all(axis=1)
+    np.testing.assert_array_equal(points.owned, np.flatnonzero(mine))
+
+
 @pytest.mark.parallel([1, 2, 3, 4, 6])
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.5, 0.0), (0.5, 0.5)])
 def test_weights_are_those_of_lagranges_polynomials(shift: tuple[float, float]) -> None:

@@ -51,7 +51,9 @@ def wave_of(comm: MPI.Comm, steps: int = 40, **settings: Any) -> tuple[ElasticWa
 def scaled(wave: ElasticWave, *inputs: Any) -> Any:
     """Traces of parameters in handy units, all of about the same size."""
     lam, mu, rho, mechanisms, wavelets = inputs
-    traces = wave(lam * 1e9, mu * 1e9, rho * 1e3, wavelets * 1e6, mechanisms * UNITS)
+    traces = wave(
+        lam * 1e9, mu * 1e9, rho * 1e3, wavelets * 1e6, mechanisms * UNITS.astype(mechanisms.dtype)
+    )
     return tuple(trace * unit for trace, unit in zip(traces, (1e6, 1e6, 1.0, 1.0, 1.0)))
 
 
@@ -103,6 +105,20 @@ def misfit_of(wave: ElasticWave, others: list[Any]) -> Any:
         return Allreduce()(sum(((t - d) ** 2).sum() for t, d in zip(traces, data))) / energy
 
     return misfit
+
+
+@pytest.mark.parallel([2])
+def test_single_precision() -> None:
+    comm = MPI.COMM_WORLD
+    wave, model = wave_of(comm, dtype=np.float32)
+    exact, _ = wave_of(comm)
+    single = [x.astype(np.float32) for x in (*model, *series_and_mechanisms())]
+    found = scaled(wave, *single)
+    for mine, expected in zip(found, scaled(exact, *model, *series_and_mechanisms())):
+        assert mine.dtype == np.float32
+        scale = comm.allreduce(np.abs(expected).max(initial=0), MPI.MAX)
+        assert np.abs(mine - expected).max(initial=0) < 1e-4 * scale
+    dot_test(lambda *inputs: scaled(wave, *inputs), *single)
 
 
 @pytest.mark.parallel([1, 2, 3, 4, 6])

@@ -26,7 +26,7 @@ OPERATORS = {
     *("Allgather", "Allreduce", "Alltoall", "Barrier", "Bcast", "Gather", "GatherField"),
     *("HaloExchange", "HaloFinish", "HaloStart", "Irecv", "Isend", "Recv", "Reduce"),
     *("ReduceScatter", "Scatter", "ScatterField", "Send", "SendRecv", "Wait"),
-    *("LinearSolve", "MatVec", "MLP", "TimeLoop", "Transpose"),
+    *("LinearSolve", "MatVec", "MLP", "NonlinearSolve", "TimeLoop", "Transpose"),
 }
 
 

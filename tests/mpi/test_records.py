@@ -28,7 +28,7 @@ from adjoint.comm import (
     rank,
     size,
 )
-from adjoint.comm.records import _events
+from adjoint.comm.records import events_of
 from tests.pendulums import Pendulums
 
 X = np.ones(3)
@@ -139,7 +139,7 @@ def test_what_a_rank_brings_does_not_grow_with_the_ranks() -> None:
         x = tape.watch(X)
         Allreduce()(x)
         Allreduce(some)(x)
-    members = [event.group[0] for event in _events(tape, communicator())]
+    members = [event.group[0] for event in events_of(tape, communicator())]
     assert members[0] == range(size())
     assert members[1] == ((1,) if rank() == 1 else (0, 2))
     some.Free()

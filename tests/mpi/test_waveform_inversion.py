@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from acoustic_inversion import AcousticInversion
 from elastic_inversion import ElasticInversion
 from mpi4py import MPI
-from seismic import Model, read_model
+from seismic import Model, read_model, surveyed
+from space import draw_slices, layered_space, section
 from waveform import Inversion, errors
 from waveform_options import MISFITS
 
@@ -51,6 +53,13 @@ def small_model() -> Model:
     )  # fmt: skip
 
 
+def small_space() -> Model:
+    shape, spacing = (12, 13, 14), 20.0
+    z, y, x = np.mgrid[tuple(slice(n) for n in shape)] * spacing
+    vp = 1800.0 + 200 * (z > 120 + 20 * np.sin((x + y) / 60))
+    return surveyed(vp, spacing, 3e-3, 50, 7.0, shots=(1, 3), smooth=3, layer=3)
+
+
 def value_and_gradient(inversion: Inversion, comm: MPI.Comm, unknowns: Any) -> tuple[float, Any]:
     with Tape(comm=comm) as tape:
         x = tape.watch(unknowns)
@@ -59,9 +68,14 @@ def value_and_gradient(inversion: Inversion, comm: MPI.Comm, unknowns: Any) -> t
 
 
 @pytest.mark.parallel([1, 2, 3, 4])
-@pytest.mark.parametrize(("kind", "misfit", "unknown"), CASES)
-def test_ranks_and_groups_do_not_matter(kind: type[Inversion], misfit: str, unknown: str) -> None:
-    comm, model = MPI.COMM_WORLD, small_model()
+@pytest.mark.parametrize(
+    ("kind", "misfit", "unknown", "make"),
+    [*((*case, small_model) for case in CASES), (*CASES[1], small_space)],
+)
+def test_ranks_and_groups_do_not_matter(
+    kind: type[Inversion], misfit: str, unknown: str, make: Callable[[], Model]
+) -> None:
+    comm, model = MPI.COMM_WORLD, make()
     alone = kind(model, unknown, misfit=misfit, comm=MPI.COMM_SELF)
     random = np.random.default_rng(0)
     unknowns = alone.first + 0.3 * random.standard_normal(alone.first.shape)
@@ -75,9 +89,13 @@ def test_ranks_and_groups_do_not_matter(kind: type[Inversion], misfit: str, unkn
 
 
 @pytest.mark.parallel([1, 3])
-@pytest.mark.parametrize("kind", [AcousticInversion, ElasticInversion])
-def test_the_gradient_of_the_misfit(kind: type[Inversion]) -> None:
-    inversion = kind(small_model(), noise=0.01)
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [(AcousticInversion, small_model), (ElasticInversion, small_model),
+     (AcousticInversion, small_space)],
+)  # fmt: skip
+def test_the_gradient_of_the_misfit(kind: type[Inversion], make: Callable[[], Model]) -> None:
+    inversion = kind(make(), noise=0.01)
     inversion.use_band(8.0)
     random = np.random.default_rng(1)
     shape = inversion.first.shape
@@ -104,6 +122,38 @@ def test_an_inversion_comes_nearer_to_the_truth(groups: int, memory: str | None)
         numbers = errors(inversion, whole, energy)
         assert numbers["model_error"] < 0.8 * numbers["start_error"]
         assert numbers["illuminated"] > 0.3
+
+
+@pytest.mark.parallel([2])
+def test_an_inversion_in_space_comes_nearer_to_the_truth(tmp_path: Path) -> None:
+    comm, model = MPI.COMM_WORLD, small_space()
+    inversion = AcousticInversion(model)
+    result = minimize(
+        inversion.misfit, inversion.first, bounds=inversion.bounds, options={"maxiter": 6},
+        progress=False,
+    )  # fmt: skip
+    assert result.value < 0.2
+    patch = inversion.patch(result.theta)
+    whole, energy = inversion.field(patch), inversion.illumination(patch)
+    frames = inversion.wavefields(patch, 0, [0.06, 0.12])
+    if comm.rank == 0:
+        assert whole.shape == model.shape
+        numbers = errors(inversion, whole, energy)
+        assert numbers["model_error"] < numbers["start_error"]
+        assert section(frames[1][1]).shape == (12, 14)
+        draw_slices(tmp_path / "model.png", model, whole, "vp", "velocity (m/s)")
+        assert (tmp_path / "model.png").stat().st_size > 10000
+
+
+@pytest.mark.parallel([1])
+def test_the_survey_of_a_model_in_space() -> None:
+    model = layered_space()
+    assert model.shape == (24, 32, 32)
+    assert len(model.sources) == 6
+    assert len(model.receivers) == 11 * 11
+    assert len(np.unique(model.receivers, axis=0)) == 121
+    np.testing.assert_array_equal(model.sources[0], [40.0, 160.0, 640 / 6])
+    assert model.dt * 1.1 * model.true["vp"].max() * np.sqrt(3) / model.spacing < 6 / 7
 
 
 @pytest.mark.parallel([1])

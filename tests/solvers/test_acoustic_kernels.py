@@ -17,7 +17,7 @@ from mpi4py import MPI
 
 from adjoint import Tape
 from adjoint.comm import CartesianGrid
-from adjoint.solvers import AcousticWave, acoustic_kernels
+from adjoint.solvers import AcousticWave, acoustic_kernels, acoustic_kernels_3d
 from adjoint.solvers.unsigned import interpreted
 from adjoint.testing import check_jvp, check_vjp, dot_test
 from tests.jobs import ROOT
@@ -26,6 +26,11 @@ from tests.plain_layers import DT, FREQUENCY, SPEED, WIDTH, damping
 pytestmark = pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest")
 
 SHAPE, SPACING, STEPS = (9, 10), (10.0, 12.0), 5
+SPACE: dict[str, Any] = {
+    "shape": (9, 8, 10), "spacing": (11.0, 13.0, 12.0),
+    "sources": [[[43.0, 41.2, 51.5]], [[44.0, 52.0, 60.0]]],
+    "receivers": [[41.0, 47.1, 55.0], [50.0, 39.0, 60.0]],
+}  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {
     "layers on all sides": {},
     "free surface": {
@@ -37,62 +42,82 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "two layers, second order": {"pml_sides": ("top", "left"), "order": 2},
     "no layers": {"pml_sides": ()},
-}
+    "space": SPACE,
+    "space, free surfaces": {
+        **SPACE, "free_surface": ("top", "back", "right"), "pml_sides": ("bottom", "left"),
+        "sources": [[[3.0, 48.0, 51.5]], [[14.0, 88.0, 103.0]]],
+        "receivers": [[6.0, 51.0, 55.0], [50.0, 90.5, 60.0]],
+    },
+    "space, three layers, second order": {
+        **SPACE, "pml_sides": ("top", "front", "right"), "order": 2,
+    },
+    "space, no layers": {**SPACE, "pml_sides": ()},
+}  # fmt: skip
+PLANE = [name for name in SETTINGS if not name.startswith("space")]
 
 
 def wave_of(
-    steps: int = STEPS, shape: tuple[int, int] = SHAPE, **settings: Any
+    steps: int = STEPS, shape: tuple[int, ...] = SHAPE, spacing: Any = SPACING, **settings: Any
 ) -> tuple[AcousticWave, tuple[Any, ...]]:
     usual = {
         "sources": [[[43.0, 51.5]], [[40.0, 60.0]]], "receivers": [[41.0, 55.0], [50.0, 60.0]],
         "pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH,
     }  # fmt: skip
     grid = CartesianGrid(shape, MPI.COMM_SELF)
-    wave = AcousticWave(grid, SPACING, DT, steps, **{**usual, **settings})
+    wave = AcousticWave(grid, spacing, DT, steps, **{**usual, **settings})
     random = np.random.default_rng(3)
     velocity = 2000 + 800 * random.random(shape)
     wavelets = 1e3 * random.standard_normal((2, 1, steps))
     return wave, (velocity, wavelets, *random.standard_normal((2, *shape)))
 
 
-def traces_by_the_equations(wave: AcousticWave, inputs: Any, surface: bool, sides: Any) -> Any:
+ENDS = {2: (("top", "bottom"), ("left", "right"))}
+ENDS[3] = (ENDS[2][0], ("front", "back"), ENDS[2][1])
+
+
+def traces_by_the_equations(wave: AcousticWave, inputs: Any, free: Any, sides: Any) -> Any:
     """Whole-array steps: each axis in turn as the first, three nodes more at both ends."""
     velocity, wavelets, now, old = inputs
     near, far = (9 / 8, -1 / 24) if wave.order == 4 else (1.0, 0.0)
-    loop = wave.propagator
+    loop, shape = wave.propagator, now.shape
     traces = np.zeros((2, 2, wave.steps))
+    interior = [slice(int(low in free), -1 if high in free else None)
+                for low, high in ENDS[now.ndim]]  # fmt: skip
+    inside = np.zeros(shape)
+    inside[tuple(interior)] = 1
     for run in range(2):
-        u, before = now.copy(), old.copy()
-        psi = [np.zeros((n + 5, m)) for n, m in (SHAPE, SHAPE[::-1])]
-        phi = [np.zeros((n, m)) for n, m in (SHAPE, SHAPE[::-1])]
-        if surface:
-            u[0] = before[0] = 0
+        u, before = inside * now, inside * old
+        turned = [(n, *shape[:axis], *shape[axis + 1 :]) for axis, n in enumerate(shape)]
+        psi = [np.zeros((n + 5, *rest)) for n, *rest in turned]
+        phi = [np.zeros(lengths) for lengths in turned]
         for n in range(wave.steps):
             traces[run, :, n] = at_points(loop._receivers, run, loop.padding) @ u.ravel()
-            change = np.zeros(SHAPE)
-            for axis, ends in enumerate((("top", "bottom"), ("left", "right"))):
-                image = surface and axis == 0
-                low, high = (side in sides and not (image and side == "top") for side in ends)
-                lines = np.pad(np.moveaxis(u, axis, 0), ((3, 3), (0, 0)))
-                square = np.pad(np.moveaxis(velocity, axis, 0) ** 2, ((3, 3), (0, 0)), "edge")
-                if image:
-                    lines[:3], square[:3] = -lines[6:3:-1], square[6:3:-1]
-                nodes, h = SHAPE[axis], SPACING[axis]
+            change = np.zeros(shape)
+            for axis, ends in enumerate(ENDS[now.ndim]):
+                low, high = (side in sides and side not in free for side in ends)
+                more = ((3, 3), *((0, 0),) * (now.ndim - 1))
+                lines = np.pad(np.moveaxis(u, axis, 0), more)
+                square = np.pad(np.moveaxis(velocity, axis, 0) ** 2, more, "edge")
+                for side in ends:
+                    if side in free:
+                        order = slice(None, None, 1 if side == ends[0] else -1)
+                        lines[order][:3] = -lines[order][6:3:-1]
+                        square[order][:3] = square[order][6:3:-1]
+                nodes, h = shape[axis], wave.spacing[axis]
                 # Half points −2½, …, so that one lies two before the first node's own.
-                d = np.zeros((nodes + 5, lines.shape[1]))
+                d = np.zeros((nodes + 5, *lines.shape[1:]))
                 d[1:-1] = near * np.diff(lines, axis=0)[1:-1] + far * (lines[3:] - lines[:-3])
-                a, b = damping(np.arange(nodes + 5) - 2.5, nodes, h, low, high)
+                along = (-1, *(1,) * (now.ndim - 1))
+                a, b = damping(np.arange(nodes + 5) - 2.5, nodes, h, low, high, along)
                 psi[axis] = b * psi[axis] + a * d / h
                 p = (square[1:] + square[:-1]) / 2 * (d / h + psi[axis])
                 divergence = (near * (p[3:-2] - p[2:-3]) + far * (p[4:-1] - p[1:-4])) / h
-                a, b = damping(np.arange(nodes), nodes, h, low, high)
+                a, b = damping(np.arange(nodes), nodes, h, low, high, along)
                 phi[axis] = b * phi[axis] + a * divergence
                 change += np.moveaxis(divergence + phi[axis], 0, axis)
-            force = wavelets[run, :, n] / (SPACING[0] * SPACING[1])
-            change += (force @ at_points(loop._sources, run, loop.padding)).reshape(SHAPE)
-            u, before = 2 * u - before + DT**2 * change, u
-            if surface:
-                u[0] = 0
+            force = wavelets[run, :, n] / np.prod(wave.spacing)
+            change += (force @ at_points(loop._sources, run, loop.padding)).reshape(shape)
+            u, before = inside * (2 * u - before + DT**2 * change), u
     return traces
 
 
@@ -110,9 +135,9 @@ def at_points(points: Any, run: int, padding: Any) -> Any:
 def test_steps_are_those_of_the_equations(name: str) -> None:
     settings = SETTINGS[name]
     wave, inputs = wave_of(steps=9, **settings)
-    sides = settings.get("pml_sides", ("top", "bottom", "left", "right"))
-    surface = settings.get("free_surface", False)
-    expected = traces_by_the_equations(wave, inputs, surface, sides)
+    sides = settings.get("pml_sides", sum(ENDS[wave.grid.ndim], ()))
+    free = settings.get("free_surface", ())
+    expected = traces_by_the_equations(wave, inputs, ("top",) if free is True else free, sides)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(wave(*inputs), expected, rtol=0, atol=1e-11 * scale)
 
@@ -127,7 +152,8 @@ def test_derivatives(name: str) -> None:
 
 TALL = (75, 9)
 SHARED: dict[str, dict[str, Any]] = {
-    **SETTINGS, "layers across borders": {"pml_sides": ("top", "bottom"), "pml_width": 30},
+    **{name: SETTINGS[name] for name in PLANE},
+    "layers across borders": {"pml_sides": ("top", "bottom"), "pml_width": 30},
 }  # fmt: skip
 
 
@@ -139,7 +165,7 @@ def outcome(threads: int, pairs: bool, **settings: Any) -> list[Any]:
     everywhere = {"sources": points[[3, -3], None], "receivers": points}
     wave, inputs = wave_of(shape=TALL, **{**settings, **everywhere})
     share(wave, threads)
-    wave.propagator._pairs = pairs
+    wave.propagator._stepper.pairs = pairs
     return values_of(wave, inputs)
 
 
@@ -151,7 +177,7 @@ def same(found: list[Any], expected: list[Any]) -> None:
 
 def share(wave: AcousticWave, threads: int) -> None:
     loop = wave.propagator
-    loop._work = loop.padding.lines(threads + 1, acoustic_kernels.ROWS)
+    loop._stepper.work = loop.padding.lines(threads + 1, acoustic_kernels.ROWS)
 
 
 def values_of(wave: AcousticWave, inputs: Any) -> list[Any]:
@@ -174,24 +200,54 @@ def test_how_rows_and_steps_are_shared_out_does_not_matter(name: str, monkeypatc
         same(outcome(3, True, **SHARED[name]), expected)
 
 
+BLOCKS = ("space",)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_how_blocks_of_lines_are_shared_out_does_not_matter(name: str, monkeypatch: Any) -> None:
+    def outcome_of(threads: int, block: int) -> list[Any]:
+        wave, inputs = wave_of(**SETTINGS[name])
+        wave.propagator._stepper.share(threads, block)
+        return values_of(wave, inputs)
+
+    expected = outcome_of(1, 8)
+    assert all(np.abs(value).max() > 0 for value in expected)
+    for threads, block in ((1, 3), (3, 2), (2, 4)):
+        same(outcome_of(threads, block), expected)
+    if interpreted:  # the last share first
+        monkeypatch.setattr(acoustic_kernels_3d, "prange", lambda count: reversed(range(count)))
+        same(outcome_of(3, 1), expected)
+
+
+@pytest.mark.skipif(not interpreted, reason="the compiler takes longer than all other tests")
+def test_single_precision_in_space_with_interpreted_kernels() -> None:
+    exact = wave_of(**SPACE)
+    wave, _ = wave_of(dtype=np.float32, **SPACE)
+    inputs = [value.astype(np.float32) for value in exact[1]]
+    for found, expected in zip(values_of(wave, inputs), values_of(*exact)):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.skipif(interpreted, reason="this is the run with interpreted kernels")
 def test_shares_may_be_taken_in_any_order() -> None:
     """Only where loops are interpreted can a test say in which order."""
     found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "shared"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__,
+         "-k", "shared or interpreted"],
         cwd=ROOT, env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout
-    assert f"{len(SHARED)} passed" in found.stdout
+    assert f"{len(SHARED) + len(BLOCKS) + 1} passed" in found.stdout
 
 
 def test_steps_are_taken_one_by_one_where_shares_are_short(monkeypatch: Any) -> None:
     expected = values_of(*wave_of())
     monkeypatch.setattr(numba, "get_num_threads", lambda: 3)
     wave, inputs = wave_of()
-    assert not wave.propagator._pairs
+    assert not wave.propagator._stepper.pairs
     same(values_of(wave, inputs), expected)
-    assert wave_of(shape=TALL)[0].propagator._pairs
+    assert wave_of(shape=TALL)[0].propagator._stepper.pairs
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -225,7 +281,7 @@ def test_the_layers_by_default(order: int, limit: float) -> None:
     usual, _ = wave_of(pml_velocity=None, pml_frequency=None, order=order)
     frequency = speed / (20 * max(SPACING))
     given, _ = wave_of(pml_velocity=speed, pml_frequency=frequency, order=order)
-    for mine, other in zip(usual.propagator._half, given.propagator._half):
+    for mine, other in zip(usual.propagator._medium.half, given.propagator._medium.half):
         np.testing.assert_allclose(mine.a, other.a, rtol=1e-13)
         np.testing.assert_allclose(mine.b, other.b, rtol=1e-13)
 

@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from adjoint.comm import CartesianGrid
 from adjoint.solvers.padding import Padding, row_pitch
-from adjoint.solvers.waves import highest_frequency, layer_widths, spacings
+from adjoint.solvers.waves import chosen_sides, highest_frequency, layer_widths, spacings
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -34,6 +34,17 @@ def test_owned_nodes_begin_at_cache_lines(columns: int, ghost: int, dtype: Any) 
         fields[...] = 1  # all of it is there to be written to
         assert padding.cut(fields).shape == (*shape[:-1], columns + 2 * ghost)
     assert padding.fields()[padding.inner].shape == (5, columns)
+
+
+def test_a_padded_patch_in_space() -> None:
+    padding = Padding(CartesianGrid((5, 6, 9), MPI.COMM_SELF), 3, np.float64)
+    assert padding.shape == (11, 12, 15)
+    assert padding.rows == 11 * 12
+    field = padding.fields(2)
+    assert field.shape == (2, 11, 12, padding.pitch)
+    assert field[0][padding.inner].shape == (5, 6, 9)
+    assert field[1, 4, 5, 3:].ctypes.data % 64 == 0
+    assert padding.cut(field).shape == (2, 11, 12, 15)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -67,11 +78,22 @@ def test_the_highest_frequency_of_wavelets() -> None:
 def test_widths_of_layers() -> None:
     grid = CartesianGrid((30, 40), MPI.COMM_SELF)
     sides = ("top", "left", "right", "bottom")
-    assert layer_widths("wave", grid, 5, sides, False) == ((5, 5), (5, 5))
-    assert layer_widths("wave", grid, 5, sides, True) == ((0, 5), (5, 5))
-    assert layer_widths("wave", grid, 5, ("top", "right"), False) == ((5, 0), (0, 5))
-    assert layer_widths("wave", grid, 5, "left", False) == ((0, 0), (5, 0))
-    assert layer_widths("wave", grid, 5, (), False) == ((0, 0), (0, 0))
+    none = ((False, False),) * 2
+    assert layer_widths("wave", grid, 5, sides, none) == ((5, 5), (5, 5))
+    assert layer_widths("wave", grid, 5, None, none) == ((5, 5), (5, 5))
+    assert layer_widths("wave", grid, 5, sides, ((True, False), none[0])) == ((0, 5), (5, 5))
+    assert layer_widths("wave", grid, 5, ("top", "right"), none) == ((5, 0), (0, 5))
+    assert layer_widths("wave", grid, 5, "left", none) == ((0, 0), (5, 0))
+    assert layer_widths("wave", grid, 5, (), none) == ((0, 0), (0, 0))
+
+
+def test_sides_in_space() -> None:
+    grid = CartesianGrid((30, 40, 50), MPI.COMM_SELF)
+    free = chosen_sides("wave", "free_surface", grid, ("back", "left"))
+    assert free == ((False, False), (False, True), (True, False))
+    assert layer_widths("wave", grid, 5, ("top", "back", "right"), free) == ((5, 0), (0, 0), (0, 5))
+    with pytest.raises(ValueError, match="free_surface has 'front', expected of top, bottom, left"):
+        chosen_sides("wave", "free_surface", CartesianGrid((3, 4), MPI.COMM_SELF), "front")
 
 
 def test_spacings() -> None:
@@ -80,3 +102,9 @@ def test_spacings() -> None:
     assert spacings("wave", grid, 5, 1e-3, 10, double) == (5.0, 5.0)
     assert spacings("wave", grid, [5, 2.5], 1e-3, 10, double) == (5.0, 2.5)
     assert spacings("wave", grid, (5.0,), 1e-3, 10, np.dtype(np.float32)) == (5.0, 5.0)
+    space = CartesianGrid((30, 40, 50), MPI.COMM_SELF)
+    assert spacings("wave", space, 5, 1e-3, 10, double, (2, 3)) == (5.0, 5.0, 5.0)
+    with pytest.raises(ValueError, match=r"spacing is .*, expected a positive number or three"):
+        spacings("wave", space, (5.0, 4.0), 1e-3, 10, double, (2, 3))
+    with pytest.raises(ValueError, match=r"grid has 3 axes, .* expected 2 that are not"):
+        spacings("wave", space, 5, 1e-3, 10, double)

@@ -1,0 +1,55 @@
+"""Figures and logs that the inversions for a diffusivity share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adjoint.comm import CartesianGrid
+
+
+def draw_fields(
+    path: Path, exact: Any, found: Any, grid: CartesianGrid, title: str, by: str
+) -> None:
+    """Draw exact κ, the κ found by something and their difference side by side.
+
+    Parameters
+    ----------
+    path : Path
+    exact, found : numpy.ndarray
+        The whole fields, or thumbnails of them.
+    grid : CartesianGrid
+        Whose patches are shown.
+    title, by : str
+        Of the figure, and what found κ.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    error = found - exact
+    low, high = float(exact.min()), float(exact.max())
+    largest = float(np.abs(error).max())
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    panels = [
+        ("exact κ", exact, "viridis", low, high),
+        (f"{by} κ", found, "viridis", low, high),
+        (f"{by} − exact", error, "RdBu_r", -largest, largest),
+    ]
+    for axis, (name, values, colours, least, greatest) in zip(axes, panels):
+        image = axis.imshow(
+            values.T, origin="lower", extent=(0, 1, 0, 1), cmap=colours, vmin=least, vmax=greatest
+        )
+        figure.colorbar(image, ax=axis, shrink=0.85)
+        for axis_index, line in enumerate((axis.axvline, axis.axhline)):
+            edges = {grid.patch(r)[0][axis_index] for r in range(grid.size)} - {0}
+            for edge in sorted(edges):
+                line(edge / grid.shape[axis_index], color="white" if colours == "viridis" else "k",
+                     linewidth=0.8, linestyle="--")  # fmt: skip
+        axis.set(title=name, xlabel="x", ylabel="y")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

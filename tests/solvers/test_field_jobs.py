@@ -1,0 +1,58 @@
+"""Jobs over distributed fields: what a fault on one rank and a signal do to them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.jobs import run
+
+FAULT = """
+import numpy as np
+from adjoint.comm import Allreduce, CartesianGrid
+from adjoint.solvers import minimize_field
+
+grid, total = CartesianGrid((6, 4)), Allreduce()
+calls = 0
+
+def misfit(m):
+    global calls
+    calls += 1
+    if calls == 3 and grid.rank == 1:
+        raise ArithmeticError("alone")
+    return total(((m - 1) ** 4).sum())
+
+minimize_field(misfit, np.zeros(grid.patch_shape), grid)
+"""
+
+
+def test_an_exception_on_one_rank_ends_the_job() -> None:
+    start = time.monotonic()
+    found = run("-c", FAULT, limit=50)
+    assert found.returncode != 0
+    assert "ArithmeticError: alone" in found.stderr
+    assert "iteration     0" in found.stdout
+    assert time.monotonic() - start < 40
+
+
+def test_the_inversion_leaves_its_files_and_continues_on_fewer_ranks(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    common = ("examples/field_inversion.py", "--size", 14, "--out", out, "--iterations")
+    found = run(*common, 2, ranks=2)
+    assert found.returncode == 0, found.stderr
+    assert "κ, L2 error" in found.stdout
+    first = np.load(out / "kappa.npy")
+    found = run(*common, 4, "--resume", ranks=1)
+    assert found.returncode == 0, found.stderr
+    assert "2 iterations done" in found.stdout
+    names = {path.name for path in out.iterdir()}
+    fields = {name for name in names if name.startswith("state.npz.")}
+    assert len(fields) == 1
+    assert names - fields == {"state.npz", "kappa.npy", "kappa.png", "loss.png", "log.csv"}
+    assert (out / "kappa.png").read_bytes().startswith(b"\x89PNG")
+    assert len((out / "log.csv").read_text().splitlines()) == 6
+    second = np.load(out / "kappa.npy")
+    assert first.shape == second.shape == (14, 14)
+    assert (first != second).any()
