@@ -129,7 +129,7 @@ class Evolution(TimeLoop):
         self.pattern, self.dt, self.steps, self.fixed = pattern, float(dt), int(steps), bool(fixed)
         if record is None:
             columns = pattern.local_shape[1]
-            record = Pattern([0], [], columns, pattern.comm), np.zeros(0)
+            record = Pattern([0], [], columns, pattern.comm), np.empty(0)
         self.solve = LinearSolve(pattern, rtol=rtol, options=options, prefix=prefix)
         propagator = ImplicitSteps(self.solve, self.dt, self.steps, scheme, record, self.fixed)
         super().__init__(propagator, **loop)

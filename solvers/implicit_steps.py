@@ -149,7 +149,7 @@ class ImplicitSteps(Propagator):
             self._drecords[:, n] = self._recorded(self._dfields[0])
 
     def result_tangents(self) -> tuple[Array, ...]:
-        return self._drecords, self._dfields[0].copy()
+        return self._drecords, self._dfields[0]
 
     # In reverse
 

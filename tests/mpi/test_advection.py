@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from adjoint import communicator
 from adjoint.comm import CartesianGrid
 from adjoint.solvers import AdvectionDiffusionMatrix, InflowLoad, LinearSolve
+from adjoint.solvers.fluxes import bernoulli, bernoulli_slope
 from adjoint.testing import check_jvp, check_vjp, dot_test
 
 Array = np.ndarray[Any, Any]
@@ -139,6 +141,20 @@ def test_a_still_fluid_has_the_derivative_of_abs_where_there_is_a_kink() -> None
         bent = np.abs(sides[0] + sides[1] - 2 * matrix(kappa, rest)).max() / step
         assert (bent > 1) == (scheme == "upwind")
     np.testing.assert_allclose(found["fitted"], found["upwind"], atol=1e-14)
+
+
+@pytest.mark.parallel([1])
+def test_bernoullis_function_and_its_slope() -> None:
+    x = np.concatenate([np.linspace(0, 0.12, 49), 10 ** np.linspace(-6, 2.5, 18)])
+    values, slopes = [1.0], [-0.5]
+    with localcontext() as context:
+        context.prec = 40
+        for d in map(Decimal, x[1:].tolist()):
+            value = d / (d.exp() - 1)
+            values.append(float(value))
+            slopes.append(float(value * (1 - d - value) / d))
+    np.testing.assert_allclose(bernoulli(x), values, rtol=1e-15)
+    np.testing.assert_allclose(bernoulli_slope(x), slopes, rtol=0, atol=1e-14)
 
 
 @everywhere
