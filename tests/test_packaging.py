@@ -113,7 +113,7 @@ def test_the_wheel_says_what_it_is_and_needs(built: Built) -> None:
     assert needed == ["numpy", "scipy", "mpi4py"]
     extras = set(re.findall(r"^Provides-Extra: (\S+)", text, re.MULTILINE))
     assert extras == {
-        "petsc", "examples", "waves", "segy", "torch", "jax", "pylops", "test"
+        "petsc", "examples", "waves", "segy", "torch", "jax", "pylops", "docs", "test"
     }  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def test_conda_users_get_all_that_the_library_can_use(built: Built) -> None:
         re.split(r"[^\w-]", line.removeprefix("Requires-Dist: "))[0]: line
         for line in lines
         if line.startswith("Requires-Dist: ")
-        and not re.search(r"extra == .(test|torch|jax|pylops)", line)
+        and not re.search(r"extra == .(test|torch|jax|pylops|docs)", line)
     }
     text = (ROOT / "environment.yml").read_text(encoding="utf-8")
     listed = {name.replace("_", "-") for name in re.findall(r"^ *- ([\w-]+)", text, re.MULTILINE)}

@@ -299,16 +299,14 @@ def test_a_wrong_solution_is_a_fault(kind: str, monkeypatch: pytest.MonkeyPatch)
         return self_test.solve(MPI.COMM_WORLD, kind)
 
     assert run.tried(kind, solve).verdict == Verdict.OK
-    rule = "_solve" if kind == "forward" else "_install_transpose"
-    right = getattr(self_test.LinearSolve, rule)
+    right = self_test.LinearSolve._solve
 
-    def wrong(self: Any, *arguments: Any) -> Any:
-        if rule == "_solve":
-            return right(self, *arguments) * (1 + 1e-6)
-        self._adjoint = self._direct  # A in place of Aᵀ
-        return None
+    def wrong(self: Any, solver: Any, b: Any, *arguments: Any) -> Any:
+        if kind == "forward":
+            return right(self, solver, b, *arguments) * (1 + 1e-6)
+        return right(self, self._direct, b, *arguments)  # A in place of Aᵀ
 
-    monkeypatch.setattr(self_test.LinearSolve, rule, wrong)
+    monkeypatch.setattr(self_test.LinearSolve, "_solve", wrong)
     found = run.tried(kind, solve)
     assert found.verdict == Verdict.FAULT
     assert "from SciPy's solution, expected 1e-07" in found.wrong

@@ -50,7 +50,15 @@ def test_the_inversion_leaves_its_files_and_continues_on_fewer_ranks(tmp_path: P
     names = {path.name for path in out.iterdir()}
     fields = {name for name in names if name.startswith("state.npz.")}
     assert len(fields) == 1
-    assert names - fields == {"state.npz", "kappa.npy", "kappa.png", "loss.png", "log.csv"}
+    record = {"log.csv", "configuration.json", "report.html"}
+    assert names - fields == {
+        "state.npz",
+        "result.npz",
+        "kappa.npy",
+        "kappa.png",
+        "loss.png",
+        *record,
+    }
     assert (out / "kappa.png").read_bytes().startswith(b"\x89PNG")
     assert len((out / "log.csv").read_text().splitlines()) == 6
     second = np.load(out / "kappa.npy")
