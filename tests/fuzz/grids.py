@@ -145,6 +145,31 @@ class Halo(Patches):
         return found
 
 
+class Continued(Patches):
+    """A padded patch whose ghosts beyond the domain's edges become copies of the nearest node."""
+
+    def here(self, here: Here, s: Settings, members: list[int], *args: Any) -> list[Any]:
+        grid, make = self.grid(here, s, len(members)), here.library["ContinueEdges"]
+        key = f"ContinueEdges {self.key(s, len(members))} {s['width']}"
+        continued = here.once(key, lambda: make(grid, s["width"]))
+        return [continued(fit(args[0], grid.padded_shape(s["width"]), s["turned"]))]
+
+    def all(self, s: Settings, members: list[int], *args: list[Any]) -> list[list[Any]]:
+        found = []
+        shape, _ = self.geometry(s, len(members))
+        for patch, x in zip(self.patches(s, len(members)), args[0]):
+            padded = tuple(p.stop - p.start + 2 * w for p, w in zip(patch, s["width"]))
+            y = fit(x, padded, s["turned"])
+            # What is beyond an edge is cut off, and put back by NumPy.
+            beyond = [
+                (0, 0) if wraps else (w * (p.start == 0), w * (p.stop == nodes))
+                for p, w, nodes, wraps in zip(patch, s["width"], shape, s["periodic"])
+            ]
+            inside = tuple(slice(a, n - b) for (a, b), n in zip(beyond, padded))
+            found.append([np.pad(y[inside], beyond, mode="edge")])
+        return [list(outputs) for outputs in zip(*found)]
+
+
 class Scattered(Patches):
     """A whole field on one rank, cut into patches."""
 
@@ -187,4 +212,9 @@ class Gathered(Patches):
         return [[field if r == root else np.zeros(0) for r in range(len(members))]]
 
 
-KINDS = {"Halo": Halo(), "ScatterField": Scattered(), "GatherField": Gathered()}
+KINDS = {
+    "Halo": Halo(),
+    "ContinueEdges": Continued(),
+    "ScatterField": Scattered(),
+    "GatherField": Gathered(),
+}

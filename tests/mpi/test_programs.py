@@ -23,8 +23,8 @@ PARTS, EACH = 10, 20
 
 #: Operators of `adjoint.comm`, and the others that programs are made for.
 OPERATORS = {
-    *("Allgather", "Allreduce", "Alltoall", "Barrier", "Bcast", "Gather", "GatherField"),
-    *("HaloExchange", "HaloFinish", "HaloStart", "Irecv", "Isend", "Recv", "Reduce"),
+    *("Allgather", "Allreduce", "Alltoall", "Barrier", "Bcast", "ContinueEdges", "Gather"),
+    *("GatherField", "HaloExchange", "HaloFinish", "HaloStart", "Irecv", "Isend", "Recv", "Reduce"),
     *("ReduceScatter", "Scatter", "ScatterField", "Send", "SendRecv", "Wait"),
     *("LinearSolve", "MatVec", "MLP", "NonlinearSolve", "TimeLoop", "Transpose"),
 }
