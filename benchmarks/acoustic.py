@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness import parser
-from waves import Cases, compare, filled, ours, survey
+from waves import Cases, Streams, compare, filled, ours, survey
 
 from adjoint.comm import CartesianGrid
 from adjoint.solvers import AcousticWave
@@ -32,5 +32,7 @@ def cases_of(grid: CartesianGrid, *survey: Any, **settings: Any) -> Cases:
 
 
 if __name__ == "__main__":
-    # For two steps: both levels of the field, each read and written, and c².
-    compare("acoustic", cases, cases_of, MEDIUM, 5 / 2, parser(__doc__).parse_args())
+    # For two steps: both levels of the field, each read and written, and c²; in reverse also the
+    # gradient's sums along both axes, read and written. The field is kept.
+    streams = Streams(5 / 2, 9 / 2, 1)
+    compare("acoustic", cases, cases_of, MEDIUM, streams, parser(__doc__).parse_args())

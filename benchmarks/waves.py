@@ -6,7 +6,7 @@ import argparse
 import resource
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -22,6 +22,22 @@ SPACING, DT, LAYER, RECEIVERS = 10.0, 1e-3, 20, 30
 TINY = 12, 2000  # nodes and steps with which a step's cost beside its arithmetic is seen
 
 Cases = dict[str, Callable[[], Any]]
+
+
+class Streams(NamedTuple):
+    """How many arrays of the grid's size a step reads or writes on average.
+
+    Attributes
+    ----------
+    forward, reverse : float
+        Of a step forwards and of one in reverse, without what is kept.
+    kept : float
+        What a step keeps for the reverse run: written once and read once.
+    """
+
+    forward: float
+    reverse: float
+    kept: float
 
 
 def survey(nodes: int, steps: int, shots: int) -> tuple[Any, ...]:
@@ -70,13 +86,12 @@ def compare(
     cases: Callable[[int, int, int], Cases],
     cases_of: Callable[..., Cases],
     medium: Mapping[str, float],
-    streams: float,
+    streams: Streams,
     chosen: argparse.Namespace,
 ) -> None:
     """Time our cases and the peers' of one physics for several sizes; print and write them.
 
-    ``cases_of`` returns our cases from all that a wave takes and settings; ``streams`` is how many
-    arrays of the grid's size a forward step reads or writes on average.
+    ``cases_of`` returns our cases from all that a wave takes and settings.
     """
     most = numba.get_num_threads()
     large, small = ((300, 50), (100, 500)) if chosen.quick else ((1000, 100), (100, 2000))
@@ -104,7 +119,14 @@ def compare(
     table(
         f"{physics}, {large[0]}×{large[0]}: memory traffic of a forward step",
         [roofline],
-        ["bytes a cell and step", "GB/s", "triad GB/s", "fraction", "triad in cache, GB/s"],
+        [
+            "bytes a cell and step",
+            "GB/s",
+            "triad GB/s",
+            "fraction",
+            "triad in cache, GB/s",
+            "gradient's traffic at the triad's speed / forward run",
+        ],
     )
     seconds |= _small(physics, measured, cases_of, small[1])
     write(
@@ -165,19 +187,24 @@ def _measure(
 
 
 def _roofline(
-    measured: Mapping[str, Sequence[float]], nodes: int, steps: int, streams: float
+    measured: Mapping[str, Sequence[float]], nodes: int, steps: int, streams: Streams
 ) -> list[float]:
     """Return what a forward step moves, and how that compares with a plain triad.
+
+    At the end is how many of our forward runs the traffic of a whole gradient takes at the triad's
+    speed: less no gradient can take whose steps move as much.
 
     The triad is taken from memory (arrays of 128 MB), and with arrays of the wave's own size, of
     which a large cache may hold many.
     """
     forward = statistics.median(measured["adjoint forward"])
-    rate = 8 * streams * nodes**2 * steps / forward / 1e9
+    rate = 8 * streams.forward * nodes**2 * steps / forward / 1e9
     sizes = {"memory": 2**24, "own": nodes**2}
     seconds = interleaved({name: triad(n) for name, n in sizes.items()}, 21, warmup=3)
     memory, own = (24 * n / statistics.median(seconds[name]) / 1e9 for name, n in sizes.items())
-    return [8.0 * streams, rate, memory, rate / memory, own]
+    whole = streams.forward + streams.reverse + 2 * streams.kept
+    least = whole / streams.forward * rate / memory
+    return [8.0 * streams.forward, rate, memory, rate / memory, own, least]
 
 
 def _peak() -> float:
