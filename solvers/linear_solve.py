@@ -83,7 +83,8 @@ class LinearSolve(Closing, Operator):
         so that a run that is resumed no longer repeats another bit for bit.
     lag : float
         Keep the preconditioner when the matrix changes, until a digit of accuracy takes more than
-        so many times the iterations that it took at first. By default 1, which never keeps it.
+        so many times the iterations that it took at first. By default 1, which never keeps it; an
+        inversion with 1.2 sets up about one for seven gradients.
 
     Attributes
     ----------
