@@ -196,8 +196,8 @@ def main() -> None:
     cores = os.cpu_count() or 1
     quick = chosen.quick
     patches = [16, 50, 100] if quick else [16, 50, 100, 200, 400]
-    slow = [Link(4e-3, 125e6), Link(1e-3, 1.25e6)]
-    others = [Link(2e-3, 12.5e6)]
+    slow = [Link(2e-3 if quick else 4e-3, 125e6), Link(1e-3, 1.25e6)]
+    others = [Link(1.5e-3, 12.5e6)]
     if not quick:
         others = [Link(1e-3, 12.5e6), Link(2e-3, 125e6), Link(4e-3, 6.25e6)]
     alone = probe("--alone", "--patch", *patches, "--repetitions", 3 if quick else 7, ranks=cores)
