@@ -76,8 +76,8 @@ def draw_series(axis: Any, inversion: SourceInversion, found: dict[str, Any]) ->
     axis.plot([], [], "k", label="of the found source")
     axis.set(xlabel="time / h", ylabel="concentration / (g/m³)",
              title="what four sensors (squares) recorded")  # fmt: skip
-    axis.set_ylim(top=1.25 * axis.get_ylim()[1])  # room for the legend above the series
-    axis.legend(loc="upper left", ncols=2)
+    axis.set_ylim(top=1.35 * axis.get_ylim()[1])  # room for the legend above the series
+    axis.legend(loc="upper right")
 
 
 def drawn_sensors(found: dict[str, Any]) -> Any:
