@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,12 @@ from ..world import agreed
 from .advection import AdvectionDiffusionMatrix, InflowLoad
 from .evolution import Evolution
 from .fluxes import Sides
-from .poisson import THREE_DIMENSIONS
+from .petsc import Closing
 from .sensors import Sensors
+from .stencil import multigrid_options
 
 
-class AdvectionDiffusion:
+class AdvectionDiffusion(Closing):
     """``(κ, v, s, …) ↦ (traces, u)`` with ``∂u/∂t + ∇·(v u) − ∇·(κ∇u) = s`` in a box.
 
     Implicit steps and finite volumes, in one, two or three dimensions: stable for any time step,
@@ -134,10 +134,9 @@ class AdvectionDiffusion:
         positions = np.zeros((0, grid.ndim)) if sensors is None else sensors
         points = Sensors(f"{self.name}: sensors", grid, self.spacing, positions)
         self.sensors = points.owned
-        settings = {**(THREE_DIMENSIONS if grid.ndim == 3 else {}), **(options or {})}
         self.evolution = Evolution(
             self.matrix.pattern, dt, steps, scheme=scheme, record=(points.pattern, points.values),
-            fixed=fixed, rtol=rtol, options=settings, prefix=prefix, **loop,
+            fixed=fixed, rtol=rtol, options=multigrid_options(grid, options), prefix=prefix, **loop,
         )  # fmt: skip
         self.solve = self.evolution.solve
         self.dt, self.steps = self.evolution.dt, self.evolution.steps
@@ -243,14 +242,3 @@ class AdvectionDiffusion:
     def close(self) -> None:
         """Destroy PETSc's objects; collective."""
         self.evolution.close()
-
-    def __enter__(self) -> AdvectionDiffusion:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.evolution.__exit__(kind, error, traceback)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,10 @@ from ..world import agreed
 from .implicit_steps import SCHEMES, ImplicitSteps
 from .linear_solve import LinearSolve
 from .pattern import Pattern
+from .petsc import Closing
 
 
-class Evolution(TimeLoop):
+class Evolution(Closing, TimeLoop):
     """``(values, terms, series, initial) ↦ (records, final)`` with ``u' + A u = Σ_k w_k(t) s_k``.
 
     One :class:`LinearSolve` a step. The matrix is the same in all steps, so one preconditioner
@@ -161,17 +161,6 @@ class Evolution(TimeLoop):
     def close(self) -> None:
         """Destroy PETSc's objects; collective."""
         self.solve.close()
-
-    def __enter__(self) -> Evolution:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.solve.__exit__(kind, error, traceback)
 
 
 def _require_fitting(name: str, pattern: Pattern, recorded: Pattern, values: Array) -> None:

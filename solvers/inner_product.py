@@ -13,9 +13,11 @@ from ..variable import Array
 from ..world import agreed
 from .diffusion import DiffusionMatrix
 from .linear_solve import LinearSolve
+from .petsc import Closing
+from .stencil import multigrid_options
 
 
-class InnerProduct:
+class InnerProduct(Closing):
     """``⟨u, v⟩ = ∫ u v + ℓ² ∇u·∇v`` for fields on a grid, and its Riesz map.
 
     Parameters
@@ -82,7 +84,8 @@ class InnerProduct:
         self._solve: LinearSolve | None = None
         if self.length:
             self._assemble(matrix)
-            self._solve = LinearSolve(matrix.pattern, symmetric=True, rtol=rtol)
+            options = multigrid_options(grid, None)
+            self._solve = LinearSolve(matrix.pattern, symmetric=True, rtol=rtol, options=options)
 
     def _assemble(self, matrix: DiffusionMatrix) -> None:
         # A face with κ = 1 before it and −1 behind has none in the mean: nothing crosses it.

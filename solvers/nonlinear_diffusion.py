@@ -15,8 +15,7 @@ from ..world import agreed
 from .diffusion import Faces, node_spacing
 from .nonlinear_solve import NonlinearSolve
 from .petsc import Closing
-from .poisson import THREE_DIMENSIONS
-from .stencil import Stencil
+from .stencil import Stencil, multigrid_options
 
 Law = Callable[..., Any]
 
@@ -299,7 +298,7 @@ class NonlinearDiffusion(Closing):
         self.solve = NonlinearSolve(
             self.equation.pattern, self.equation.residual, self.equation.jacobian, rtol=rtol,
             linear_rtol=linear_rtol, prefix=prefix, max_iterations=max_iterations,
-            options={**(THREE_DIMENSIONS if grid.ndim == 3 else {}), **(options or {})},
+            options=multigrid_options(grid, options),
         )  # fmt: skip
 
     def __call__(self, f: Any, *parameters: Any, boundary: Any = None, start: Any = 0.0) -> Any:

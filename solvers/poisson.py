@@ -12,13 +12,7 @@ from ..world import agreed
 from .diffusion import DiffusionMatrix, DirichletLoad, node_spacing
 from .linear_solve import LinearSolve
 from .petsc import Closing
-
-#: In three dimensions BoomerAMG's own choices make dense coarse matrices.
-THREE_DIMENSIONS = {
-    "pc_hypre_boomeramg_coarsen_type": "HMIS",
-    "pc_hypre_boomeramg_interp_type": "ext+i",
-    "pc_hypre_boomeramg_agg_nl": 1,
-}
+from .stencil import multigrid_options
 
 
 class Poisson(Closing):
@@ -102,10 +96,9 @@ class Poisson(Closing):
         self.spacing = node_spacing("Poisson", grid, spacing, extent)
         self.matrix = DiffusionMatrix(grid, self.spacing)
         self.load = DirichletLoad(grid, self.spacing)
-        settings = {**(THREE_DIMENSIONS if grid.ndim == 3 else {}), **(options or {})}
         self.solve = LinearSolve(
-            self.matrix.pattern, symmetric=True, rtol=rtol, options=settings, prefix=prefix,
-            warm=warm, lag=lag,
+            self.matrix.pattern, symmetric=True, rtol=rtol,
+            options=multigrid_options(grid, options), prefix=prefix, warm=warm, lag=lag,
         )  # fmt: skip
 
     def __call__(self, kappa: Any, f: Any, boundary: Any = None) -> Any:

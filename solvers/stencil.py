@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from ..comm import CartesianGrid
 from ..variable import Array
 from .pattern import Pattern
+
+#: In three dimensions BoomerAMG's own choices make dense coarse matrices.
+_THREE_DIMENSIONS = {
+    "pc_hypre_boomeramg_coarsen_type": "HMIS",
+    "pc_hypre_boomeramg_interp_type": "ext+i",
+    "pc_hypre_boomeramg_agg_nl": 1,
+}
+
+
+def multigrid_options(grid: CartesianGrid, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the PETSc options of a solve with such a matrix, with those of the user before all."""
+    return {**(_THREE_DIMENSIONS if grid.ndim == 3 else {}), **(options or {})}
 
 
 class Stencil:
