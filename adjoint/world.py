@@ -8,6 +8,9 @@ from __future__ import annotations
 import itertools
 import pickle
 import re
+import sys
+import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -41,6 +44,9 @@ def _own_key() -> int:
 
 
 _numbers = itertools.count()
+
+#: Seconds that a rank which failed by itself gives the others to fail as well.
+PATIENCE = 5.0
 
 #: How a message begins that names a rank already.
 _NAMED = re.compile(r"rank \d+: ")
@@ -145,3 +151,35 @@ def agreed(comm: MPI.Comm) -> Iterator[None]:
     except Exception as caught:
         error = caught
     agree(comm, error)
+
+
+@contextmanager
+def agreed_or_ended(comm: MPI.Comm) -> Iterator[None]:
+    """Run a block as :func:`agreed` does that communicates, such as a function of the user's.
+
+    A rank that fails where others wait for its messages would wait for them in turn. It ends the
+    job, with its traceback, unless all have come to the end of the block within ``PATIENCE``.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    if error is None or comm.size == 1:
+        comm.Ibarrier().Wait()
+    elif not all_arrive(comm):
+        traceback.print_exception(error)
+        sys.stderr.flush()
+        comm.Abort(1)
+    agree(comm, error)
+
+
+def all_arrive(comm: MPI.Comm) -> bool:
+    """Return whether all ranks come here, or meet the same barrier, within ``PATIENCE``."""
+    arrived = comm.Ibarrier()
+    limit = time.monotonic() + PATIENCE
+    while not arrived.Test():
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.01)
+    return True

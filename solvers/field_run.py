@@ -16,15 +16,12 @@ from ..optimize.evaluation import resident, value_and_gradient
 from ..optimize.progress import Progress
 from ..optimize.signals import ENDING, handled
 from ..variable import Array, Variable
-from ..world import agree
+from ..world import agree, all_arrive
 from .field_state import FieldState
 from .quasi_newton import LimitedMemory, Riesz
 from .tao import BoundedStep
 
 Callback = Callable[[Iteration, Array], Any]
-
-#: Seconds in which all ranks must have met an exception for the state to be saved because of it.
-PATIENCE = 5.0
 
 
 class Settings(NamedTuple):
@@ -109,7 +106,8 @@ class FieldRun:
             self.save()
             self._end(asked.signum)
         except BaseException:
-            if self.state is not None and self._all_arrive():
+            # A rank that has left the misfit alone must not wait for the others: it ends the job.
+            if self.state is not None and all_arrive(self.comm):
                 self.save()
             raise
         step.close()
@@ -261,19 +259,6 @@ class FieldRun:
         if signum == signal.SIGINT and self.comm.size == 1:
             raise KeyboardInterrupt
         raise SystemExit(128 + signum)
-
-    def _all_arrive(self) -> bool:
-        """Whether all ranks have met an exception, and may save the state together.
-
-        One that has left the misfit alone must not wait: it has to end the job.
-        """
-        arrived = self.comm.Ibarrier()
-        limit = time.monotonic() + PATIENCE
-        while not arrived.Test():
-            if time.monotonic() > limit:
-                return False
-            time.sleep(0.01)
-        return True
 
     def _largest(self, *numbers: float) -> list[float]:
         from mpi4py import MPI

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..variable import Array
-from ..world import agreed
+from ..world import agreed_or_ended
 from .errors import ConvergenceError
 from .krylov import SLACK, KrylovSolver, Solved, reason_named
 from .petsc import petsc
@@ -64,7 +64,7 @@ class NewtonSolver(KrylovSolver):
         """
         PETSc, comm = petsc(), self._pattern.comm
         if self._owned is None:  # PETSc wants a matrix before it asks for one
-            with agreed(comm):
+            with agreed_or_ended(comm):
                 values = jacobian(u.copy())
             self.install(values)
         calls, fault = self._calls, None
@@ -87,7 +87,7 @@ class NewtonSolver(KrylovSolver):
         self.linear_iterations = self._snes.getLinearSolveIterations()
         if raised is not None:
             raise raised
-        with agreed(comm):
+        with agreed_or_ended(comm):
             remainder = residual(u.copy())
         self.last = self._judged(u, remainder, start)
 
@@ -181,7 +181,7 @@ class _Calls:
         """Return what a function gives, or ``None`` on all ranks once one has failed on any."""
         if self._raised is None and self._functions is not None:
             try:
-                with agreed(self._comm):
+                with agreed_or_ended(self._comm):
                     value: Array = self._functions[which](x.getArray(readonly=True).copy())
                 return value
             except Exception as error:

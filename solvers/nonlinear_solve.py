@@ -10,7 +10,7 @@ import numpy as np
 from ..operator import Operator
 from ..tape import Tape, unrecorded
 from ..variable import Array, Variable
-from ..world import agreed
+from ..world import agreed, agreed_or_ended
 from .errors import ConvergenceError
 from .krylov import KrylovSolver, TransposedSolver
 from .linear_solve import linear_options, require_finite
@@ -41,7 +41,7 @@ class NonlinearSolve(Closing, Operator):
         ``u``, written with operators and NumPy's functions so that it takes Variables as well as
         arrays. It may communicate (a halo exchange). For a state outside of the domain of ``F`` it
         gives ``nan``, on any rank: the line search then takes a shorter step. An exception ends the
-        search on all ranks.
+        search on all ranks; on a rank that others wait for, the job.
     jacobian : callable
         ``jacobian(u, *parameters)``: the values of ``∂F/∂u`` on this rank's entries of the pattern,
         float64, for arrays. It may communicate.
@@ -235,7 +235,7 @@ class NonlinearSolve(Closing, Operator):
         self, solver: KrylovSolver, u: Array, parameters: Sequence[Any], b: Array, kind: str
     ) -> Array:
         """Solve with the Jacobian at the solution, or its transpose."""
-        with agreed(self.pattern.comm):
+        with agreed_or_ended(self.pattern.comm):
             values = self._values(u, parameters)
         self._latest = solver
         solver.install(values)
@@ -259,7 +259,7 @@ class NonlinearSolve(Closing, Operator):
     ) -> tuple[Tape, dict[int, Variable], Variable]:
         """Return a tape of the residual at ``u``, the parameters on it by position, its value."""
         given = list(parameters)
-        with Tape(comm=self.pattern.comm) as tape, agreed(self.pattern.comm):
+        with Tape(comm=self.pattern.comm) as tape, agreed_or_ended(self.pattern.comm):
             watched = {i: tape.watch(p) for i, p in enumerate(parameters) if _is_float(p)}
             for i, p in watched.items():
                 given[i] = p
@@ -273,10 +273,10 @@ class NonlinearSolve(Closing, Operator):
         from mpi4py import MPI
 
         comm = self.pattern.comm
-        with agreed(comm):
+        with agreed_or_ended(comm):
             values = self._values(u, parameters)
         v = np.random.default_rng([0, comm.rank]).standard_normal(len(u))
-        with Tape(comm=comm) as tape, agreed(comm):
+        with Tape(comm=comm) as tape, agreed_or_ended(comm):
             x = tape.watch(u)
             remainder = _variable(self._residual(x, *parameters))
         (expected,) = tape.jvp([remainder], [x], [v])
