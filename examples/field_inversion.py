@@ -78,6 +78,11 @@ class Inversion:
     comm : mpi4py.MPI.Comm, optional
         The ranks that share the problem; ``COMM_WORLD`` by default.
 
+    Raises
+    ------
+    ValueError
+        If no node is observed.
+
     Attributes
     ----------
     exact : numpy.ndarray, shape of the patch
@@ -118,7 +123,11 @@ class Inversion:
         self.noise = noise
         clean = self.experiments(self.edges(self.halo(self.exact)))
         self.data = [u + noise * error for u, error in zip(clean, errors)]
-        count = self.total(np.array(2.0 * self.observed.sum()))
+        count = float(self.total(np.array(2.0 * self.observed.sum())))
+        if not count:
+            raise ValueError(
+                f"a share of {observed} leaves none of the {shape[0]}×{shape[1]} nodes observed"
+            )
         self.weights = self.observed / (noise**2 * count)
 
     def experiments(self, kappa: Any) -> list[Any]:

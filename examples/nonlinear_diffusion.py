@@ -61,7 +61,7 @@ class Inversion:
     shape : tuple of int
         Interior nodes along each axis; ``n`` of them are ``1 / (n + 1)`` apart.
     observed : float
-        Share of each patch's unknowns that is observed.
+        Share of each patch's unknowns that is observed, at least one of them.
     noise : float
         Standard deviation of the noise, relative to the root mean square of u.
     seed : int

@@ -65,7 +65,7 @@ class Inversion:
     field : str
         Which exact κ is to be found: ``"bumps"`` or ``"quadratic"``.
     observed : float
-        Share of each patch's unknowns that is observed.
+        Share of each patch's unknowns that is observed, at least one of them.
     noise : float
         Standard deviation of the noise, relative to the root mean square of u.
     seed : int
@@ -113,7 +113,8 @@ class Inversion:
         self.total = Allreduce(comm)
         rms = np.sqrt(self.total(np.sum(u**2)) / np.prod(shape))
         random = np.random.default_rng([seed, self.grid.rank])
-        self.observed = random.permutation(u.size).reshape(u.shape) < round(observed * u.size)
+        order = random.permutation(u.size).reshape(u.shape)
+        self.observed = order < max(1, round(observed * u.size))
         self.deviation = float(noise * rms)
         self.data = u + self.deviation * random.standard_normal(u.shape)
         self.energy = float(self.total(np.sum(self.data[self.observed] ** 2)))

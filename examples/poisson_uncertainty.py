@@ -188,6 +188,10 @@ def main() -> None:
         options = arguments()
         shape = (options.size, options.size)
         inversion = Inversion(shape, options.field, options.observed, options.noise, options.seed)
+        if options.rank > inversion.network.n_parameters:
+            raise ValueError(
+                f"--rank {options.rank} is more than the {inversion.network.n_parameters} unknowns"
+            )
     noise = inversion.deviation / np.sqrt(inversion.energy)
     solve = inversion.poisson.solve
     before = solve.solves

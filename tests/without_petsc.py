@@ -37,6 +37,7 @@ NEED_PETSC = (
     "[with PETSc]",
     "tests/comm/test_faulty_jobs.py::test_a_job_that_has_used_petsc_ends_well",
     "tests/mpi/test_examples.py::test_misfit_and_gradient_do_not_depend_on_the_ranks",
+    "tests/mpi/test_examples.py::test_something_of_each_patch_is_observed",
     "tests/mpi/test_examples.py::test_the_gradient_of_the_misfit",
     "tests/mpi/test_examples.py::test_what_is_observed",
     "tests/mpi/test_examples.py::test_the_quadratic_source_belongs_to_its_solution",
