@@ -73,6 +73,7 @@ NEED_PETSC = (
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.poisson]",
     "tests/test_examples_jobs.py::test_an_inversion_leaves_its_files_and_continues_bit_for_bit",
     "tests/test_examples_jobs.py::test_a_learned_law_leaves_its_files_and_continues",
+    "tests/test_examples_jobs.py::test_a_field_leaves_its_files_and_continues_on_fewer_ranks",
     "tests/test_examples_jobs.py::test_a_source_inversion_leaves_its_files_and_continues",
     "tests/test_examples_jobs.py::test_the_uncertainty_leaves_its_figure_and_gauss_newton_continues",
     "tests/test_examples_jobs.py::test_an_inversion_that_is_ended_leaves_a_report_and_goes_on",
