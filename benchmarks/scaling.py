@@ -26,34 +26,12 @@ from adjoint.comm import CartesianGrid
 Cases = dict[str, Callable[[], Any]]
 
 
-def transpose(grid: CartesianGrid, steps: int) -> Cases:
+def transposition(grid: CartesianGrid, steps: int) -> Cases:
     """Return the transposition of the Poisson matrix, by the library and by PETSc."""
-    from adjoint.solvers import DiffusionMatrix, Transpose
-    from adjoint.solvers.petsc import petsc
+    from transpose import beside_petsc, stencil
 
-    matrix = DiffusionMatrix(grid, 1.0)
-    pattern = matrix.pattern
-    values = matrix(1.0 + np.random.default_rng(0).random(grid.padded_shape(1)))
-    operator = Transpose(pattern)
-    PETSc = petsc()
-    theirs = PETSc.Mat().createAIJ(
-        [(n, m) for n, m in zip(pattern.local_shape, pattern.shape)],
-        csr=(pattern.indptr.astype(PETSc.IntType), pattern.indices.astype(PETSc.IntType), values),
-        comm=pattern.comm,
-    )
-    result = PETSc.Mat()
-    theirs.transpose(result)
-    ones = np.ones(operator.transposed.nnz)
-
-    def again() -> None:
-        theirs.stateIncrease()  # as after new values: PETSc skips unchanged ones
-        theirs.transpose(result)
-
-    return {
-        "forward": lambda: operator(values),
-        "backward": lambda: operator.vjp((ones,), (), ()),
-        "PETSc": again,
-    }
+    cases = beside_petsc(*stencil(grid))
+    return {"forward": cases["library"], "backward": cases["its adjoint"], "PETSc": cases["PETSc"]}
 
 
 def poisson(grid: CartesianGrid, steps: int) -> Cases:
@@ -80,7 +58,7 @@ def wave(physics: str, grid: CartesianGrid, steps: int) -> Cases:
 
 
 PHYSICS: dict[str, Callable[[CartesianGrid, int], Cases]] = {
-    "transpose": transpose, "poisson": poisson, **{name: partial(wave, name) for name in MEDIA},
+    "transpose": transposition, "poisson": poisson, **{name: partial(wave, name) for name in MEDIA},
 }  # fmt: skip
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import harness
 import paper
 
 Result = dict[str, Any]
@@ -41,11 +41,11 @@ class Target(NamedTuple):
 
 
 def ratio(result: Result, numerator: str, denominator: str) -> float | None:
-    """Return the median of the ratios of repetitions taken side by side."""
+    """Return the ratio of two cases of a result, ``None`` where one was not measured."""
     seconds: Mapping[str, Sequence[float]] = result["seconds"]
     if numerator not in seconds or denominator not in seconds:
         return None
-    return statistics.median(a / b for a, b in zip(seconds[numerator], seconds[denominator]))
+    return harness.ratio(seconds[numerator], seconds[denominator])
 
 
 def worst(ratios: Sequence[float | None]) -> float | None:
