@@ -14,7 +14,7 @@ from harness import parser
 from waves import Streams, compare
 
 if __name__ == "__main__":
-    # For four steps: 2 velocities and 3 stresses read and written, 2 densities, 3 moduli; in
+    # For eight steps: 2 velocities and 3 stresses read and written, 2 densities, 3 moduli; in
     # reverse also the gradient's 5 sums, read and written. Both velocities are kept.
-    streams = Streams(15 / 4, 25 / 4, 2)
+    streams = Streams(15 / 8, 25 / 8, 2)
     compare("elastic", streams, parser(__doc__).parse_args())

@@ -115,9 +115,13 @@ def bandwidth(result: Result) -> str:
 
 
 def traffic(result: Result) -> str:
-    """Return what the memory's bandwidth allows, and what a gradient costs the peer."""
+    """Return what memory and sums allow a gradient, and what it costs the peer."""
     least = result["parameters"]["roofline"][-1]
     said = f"at the triad's speed its traffic alone takes {least:.2f} forward runs"
+    nodes = min(result["parameters"]["sizes"])[0]
+    of_sums = ratio(result, *(f"{nodes}, 1 shots: adjoint {x}" for x in ("gradient", "forward")))
+    if of_sums is not None:
+        said += f", and {nodes}×{nodes} nodes, which stay in a cache, {of_sums:.2f} of theirs"
     at = large(result)
     own = ratio(result, f"{at}Deepwave gradient", f"{at}Deepwave forward")
     ours = ratio(result, f"{at}Deepwave gradient", f"{at}adjoint gradient")
