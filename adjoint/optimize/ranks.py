@@ -10,7 +10,7 @@ import numpy as np
 
 from ..spans import sent, span
 from ..variable import Array, Variable
-from ..world import portable
+from ..world import portable, restored
 from .evaluation import resident, value_and_gradient
 from .result import Result
 
@@ -57,12 +57,11 @@ class Ranks:
             self.world.bcast("return", 0)
             self.world.bcast(outcome, 0)
             return
-        kind, message = portable(outcome)
-        arguments: tuple[Any, ...] = (f"rank 0: {message}",)
+        content: tuple[type[BaseException], Any] = portable(outcome)
         if isinstance(outcome, SystemExit):
-            arguments = (outcome.code if isinstance(outcome.code, int) else 1,)
+            content = SystemExit, outcome.code if isinstance(outcome.code, int) else 1
         self.world.bcast("raise", 0)
-        self.world.bcast((kind, arguments), 0)
+        self.world.bcast(content, 0)
 
     def serve(self) -> Result:
         """Do what rank 0 does until it is done."""
@@ -76,12 +75,8 @@ class Ranks:
             if command == "return":
                 result: Result = content
                 return result
-            kind, arguments = content
-            try:
-                error = kind(*arguments)
-            except Exception:  # an exception that is not made from one message
-                error = RuntimeError(f"{kind.__name__}: {arguments[0]}")
-            raise error
+            kind, message = content
+            raise SystemExit(message) if kind is SystemExit else restored(kind, message, 0)
 
     @contextmanager
     def _together(self, command: str) -> Iterator[None]:
