@@ -156,10 +156,16 @@ class Tape:
         self, operator: Operator, arguments: tuple[Any, ...], inputs: tuple[Any, ...], result: Any
     ) -> Any:
         """Append a call and return its outputs as variables."""
+        if type(result) is list:
+            raise TypeError(
+                f"{operator.name}: forward returned a list, expected an array or a tuple of arrays"
+            )
         if type(result) is tuple:
             outputs = result
         else:
             outputs = () if result is None else (result,)
+        if float in map(type, outputs):
+            outputs = tuple([np.float64(y) if type(y) is float else y for y in outputs])
         visible = outputs[: len(outputs) - operator.auxiliary]
         variables = []
         for y in visible:
@@ -203,7 +209,8 @@ class Tape:
         Returns
         -------
         list of numpy.ndarray
-            One for each source, of its shape and dtype; zeros where nothing depends on it.
+            One for each source, of its shape and dtype; zeros where nothing depends on it. They are
+            the caller's own.
         """
         if self._spent:
             raise RuntimeError(
@@ -230,6 +237,11 @@ class Tape:
             filled = tuple([_zeros_like(y) if w is None else w for y, w in zip(record.outputs, ws)])
             vjp = operator.vjp if watch is None else watch.rule(operator, "vjp")
             entries = vjp(filled, record.inputs, record.outputs)
+            if not isinstance(entries, tuple | list):
+                raise TypeError(
+                    f"{operator.name}.vjp: returned a {type(entries).__name__}, "
+                    "expected a tuple with an entry for each input"
+                )
             if len(entries) != len(record.sources):
                 raise ValueError(
                     f"{operator.name}.vjp: returned {len(entries)} cotangents "
@@ -244,7 +256,7 @@ class Tape:
             if found.get(x.key) is None:
                 w = sweep.pop(x.key)
                 found[x.key] = Spec.of(x.value).zeros() if w is None else w
-        return [found[x.key] for x in sources]
+        return _own([found[x.key] for x in sources], cotangents)
 
     def jvp(
         self, outputs: Sequence[Variable], sources: Sequence[Variable], tangents: Sequence[Any]
@@ -260,7 +272,7 @@ class Tape:
         Returns
         -------
         list of numpy.ndarray
-            One for each output, of its shape and dtype.
+            One for each output, of its shape and dtype. They are the caller's own.
         """
         if self._spent:
             raise RuntimeError(
@@ -286,10 +298,16 @@ class Tape:
             result = jvp(filled, record.inputs, record.outputs)
             if type(result) is not tuple:
                 result = () if result is None else (result,)
+            if len(result) != len(record.targets):
+                raise ValueError(
+                    f"{operator.name}.jvp: returned {len(result)} tangents "
+                    f"for {len(record.targets)} outputs"
+                )
             for key, t, y in zip(record.targets, result, record.outputs):
                 if key in last or key in wanted:
                     found[key] = _conform(t, Spec.of(y), operator.name + ".jvp: tangent")
-        return [found[y.key] if y.key in found else Spec.of(y.value).zeros() for y in outputs]
+        results = [found[y.key] if y.key in found else Spec.of(y.value).zeros() for y in outputs]
+        return _own(results, tangents)
 
     def gradient(self, loss: Variable, sources: Sequence[Variable], root: int = 0) -> list[Array]:
         """Return the gradient of a scalar; collective.
@@ -309,6 +327,8 @@ class Tape:
             Derivative with respect to *this rank's copy* of each source. A parameter that all
             ranks share enters through ``Bcast``; its gradient is then complete on root.
         """
+        if not isinstance(loss, Variable):
+            raise TypeError(f"Tape.gradient: loss is a {type(loss).__name__}, expected a Variable")
         if loss.size != 1:
             raise ValueError(f"Tape.gradient: loss has shape {loss.shape}, expected a scalar")
         if communicator(self.comm).rank != root:
@@ -406,6 +426,18 @@ def _kept(
             for i, v in enumerate(values)
         ]
     )
+
+
+def _own(results: Sequence[Any], given: Sequence[Any]) -> list[Array]:
+    """Return results that share memory with nothing: rules may pass on what they were given."""
+    taken = {id(array) for array in given}
+    own = []
+    for x in results:
+        if id(x) in taken or not (x.flags.owndata and x.flags.writeable and x.flags.c_contiguous):
+            x = np.array(x, order="C")
+        taken.add(id(x))
+        own.append(x)
+    return own
 
 
 def _zeros_like(x: Any) -> Array:

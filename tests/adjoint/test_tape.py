@@ -97,6 +97,23 @@ def test_cotangents_given_are_not_modified() -> None:
     np.testing.assert_array_equal(v, 1)
 
 
+def test_results_are_the_callers_own() -> None:
+    with Tape(persistent=True) as tape:
+        x, y = tape.watch(np.ones((2, 3))), tape.watch(np.ones((2, 3)))
+        z = x + y
+        loss = z.sum()
+        turned = z.T
+    w, v = np.ones((3, 2)), np.ones((2, 3))
+    found = [
+        *tape.gradient(loss, [x, y, x]),
+        *tape.vjp([turned], [w], [x, y, turned]),
+        *tape.jvp([x, z, turned, turned], [x], [v]),
+    ]
+    for i, result in enumerate(found):
+        assert result.flags.writeable and result.flags.c_contiguous
+        assert not any(np.shares_memory(result, other) for other in (w, v, *found[:i]))
+
+
 def test_several_outputs_and_missing_cotangents() -> None:
     x = np.arange(3.0)
     dot_test(Split(), x)
@@ -268,6 +285,8 @@ def test_watch_copies_and_takes_only_floating_point_values() -> None:
     [
         (lambda w: (w[:1],), r"Wrong\.vjp: cotangent of input 0 has shape \(1,\), expected \(3,\)"),
         (lambda w: (w, w), r"Wrong\.vjp: returned 2 cotangents for 1 inputs"),
+        (lambda w: w, r"Wrong\.vjp: returned a ndarray, expected a tuple with an entry for each"),
+        (lambda w: None, r"Wrong\.vjp: returned a NoneType, expected a tuple"),
     ],
 )
 def test_a_wrong_vjp_is_named(found: Any, message: str) -> None:
@@ -281,8 +300,45 @@ def test_a_wrong_vjp_is_named(found: Any, message: str) -> None:
     with Tape() as tape:
         x = tape.watch(np.ones(3))
         loss = Wrong()(x).sum()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         tape.gradient(loss, [x])
+
+
+def test_a_jvp_without_a_return_is_named() -> None:
+    class Forgetful(Operator):
+        def forward(self, x: Any) -> Any:
+            return x + 0
+
+        def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
+            pass
+
+    with Tape() as tape:
+        x = tape.watch(np.ones(3))
+        y = Forgetful()(x)
+    with pytest.raises(ValueError, match=r"Forgetful\.jvp: returned 0 tangents for 1 outputs"):
+        tape.jvp([y], [x], [np.ones(3)])
+
+
+def test_an_output_may_be_a_python_number_but_no_list() -> None:
+    class Square(Operator):
+        def forward(self, x: Any) -> Any:
+            return float(x @ x)
+
+        def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
+            return 2 * float(inputs[0] @ tangents[0])
+
+        def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
+            return (2 * cotangents[0] * inputs[0],)
+
+    for check in dot_test, check_vjp:
+        check(Square(), np.arange(3.0))
+
+    class Lists(Operator):
+        def forward(self, x: Any) -> Any:
+            return [x, x]
+
+    with Tape() as tape, pytest.raises(TypeError, match="Lists: forward returned a list, expected"):
+        Lists()(tape.watch(np.ones(2)))
 
 
 def test_calls_are_checked() -> None:
@@ -301,6 +357,8 @@ def test_calls_are_checked() -> None:
         x = tape.watch(np.ones(3))
     with pytest.raises(ValueError, match=r"loss has shape \(3,\), expected a scalar"):
         tape.gradient(x, [x])
+    with pytest.raises(TypeError, match="loss is a float, expected a Variable"):
+        tape.gradient(0.0, [x])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"tangent of a source has shape \(2,\), expected \(3,\)"):
         tape.jvp([x], [x], [np.ones(2)])
 
