@@ -111,7 +111,7 @@ def named(what: str, path: str | os.PathLike[str] | None) -> Iterator[None]:
         raise type(error)(error.errno, message, place) from error
 
 
-class Sweep:
+class ScheduledRun:
     """One run under a schedule: what is kept of it, from its forward to its reverse sweep."""
 
     def __init__(self, propagator: Propagator, plan: Plan, store: Store) -> None:
@@ -220,33 +220,33 @@ class Sweep:
             )
 
 
-class Sweeps(dict[int, Sweep]):
+class KeptRuns(dict[int, ScheduledRun]):
     """What a call keeps, by run; runs that are not there are replayed."""
 
     @property
     def nbytes(self) -> int:
-        return sum(sweep.nbytes for sweep in self.values())
+        return sum(run.nbytes for run in self.values())
 
     def close(self) -> None:
-        for sweep in self.values():
-            sweep.close()
+        for run in self.values():
+            run.close()
         self.clear()
 
 
 @contextmanager
-def closed_on_error(sweeps: Sweeps) -> Iterator[None]:
+def closed_on_error(kept: KeptRuns) -> Iterator[None]:
     """Leave nothing in memory or on disk where the block raises."""
     try:
         yield
     except BaseException:
-        sweeps.close()
+        kept.close()
         raise
 
 
 def _release(
     states: dict[Any, Any], stored: dict[Any, Any], work: dict[int, Any], store: Store
 ) -> None:
-    """Give back what a sweep still has."""
+    """Give back what a run still has."""
     for saved in states.values():
         store.release(saved)
     for saved in stored.values():
