@@ -51,7 +51,9 @@ def forward(
             )
         for key, t, y in zip(record.targets, result, record.outputs):
             if key in last or key in wanted:
-                tangents[key] = conform(t, Spec.of(y), operator.name + ".jvp: tangent")
+                t = conform(t, Spec.of(y), operator.name + ".jvp: tangent")
+                known = tangents.get(key)  # where it is a source as well
+                tangents[key] = t if known is None else known + t
 
 
 def reverse(

@@ -242,7 +242,8 @@ class Tape:
         self._require_unspent("take jvp before vjp, or use Tape(persistent=True)")
         found: dict[int, Any] = {}
         for x, v in zip(sources, tangents, strict=True):
-            found[x.key] = conform(v, Spec.of(x.value), "Tape.jvp: tangent of a source")
+            v = conform(v, Spec.of(x.value), "Tape.jvp: tangent of a source")
+            found[x.key] = found[x.key] + v if x.key in found else v
         forward(self.records, found, {y.key for y in outputs}, self._watch())
         return own([_or_zeros(found.get(y.key), y) for y in outputs], tangents)
 

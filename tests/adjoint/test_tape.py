@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 from adjoint import Operator, Spec, Tape, Variable
+from adjoint.comm import Allreduce
 from adjoint.tape import active_tape
 from adjoint.testing import check_vjp, dot_test
 
@@ -229,6 +231,18 @@ def test_jvp_of_several_outputs_and_of_a_source() -> None:
     np.testing.assert_array_equal(tp, [5, 1])
     assert tq == 0
     np.testing.assert_array_equal(tx, [1, -1])
+
+
+def test_a_tangent_given_to_an_intermediate_value_is_added_to_its_own() -> None:
+    with Tape(persistent=True) as tape:
+        x = tape.watch(np.array([1.0, 2.0]))
+        y = Allreduce(MPI.COMM_SELF)(x)  # whose rule runs also where x has no tangent
+        z = y * y
+    v, u, w = np.array([1.0, -1.0]), np.array([3.0, 5.0]), np.array([0.5, 2.0])
+    np.testing.assert_array_equal(tape.jvp([z], [y], [u])[0], 2 * y.value * u)
+    (t,) = tape.jvp([z], [x, y, x], [v, u, v])
+    gx, gy, again = tape.vjp([z], [w], [x, y, x])
+    assert t @ w == gx @ v + gy @ u + again @ v
 
 
 def test_nested_tapes_record_on_the_innermost() -> None:
