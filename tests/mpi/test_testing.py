@@ -49,6 +49,13 @@ def test_ranks_may_have_no_data() -> None:
         check(np.exp, x)
 
 
+@pytest.mark.parallel([1, 2, 3])
+def test_a_result_of_some_ranks_may_be_a_constant() -> None:
+    rank = communicator().rank
+    for check in (dot_test, check_jvp, check_vjp):
+        check(lambda x: np.exp(x) if rank == 0 else np.ones(2), np.ones(3))
+
+
 @pytest.mark.parallel([2, 3])
 def test_ranks_draw_the_same_examples_with_data_of_their_own() -> None:
     comm = communicator()
