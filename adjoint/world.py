@@ -114,7 +114,8 @@ def agree(comm: MPI.Comm, error: Exception | None = None) -> None:
     if first == comm.size:
         return
     found = portable(error) if error is not None and comm.rank == first else None
-    raise restored(*comm.bcast(found, first), first) from error
+    kind, message = comm.bcast(found, first)
+    raise restored(kind, message, first) from error
 
 
 def portable(error: BaseException) -> tuple[type[BaseException], str]:
