@@ -56,3 +56,12 @@ class Method(Protocol):
 
     def recall(self, arrays: Remembered, size: int) -> Array | None:
         """Return the iterate of what a state file holds; ``None`` where it is of another layout."""
+
+
+def refuse_unknown(name: str, options: dict[str, Any], known: dict[str, Any]) -> None:
+    """Raise on options that a method of ours does not have."""
+    unknown = sorted({*options} - {*known})
+    if unknown:
+        raise ValueError(
+            f"minimize: {name} has no option {', '.join(unknown)}; it has {', '.join(known)}"
+        )

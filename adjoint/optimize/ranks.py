@@ -105,10 +105,6 @@ class Ranks:
             self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
         return value, gradient, self._memory()
 
-    def _require_finite(self, value: float, where: str) -> None:
-        if self.world.rank == 0 and not np.isfinite(value):
-            raise FloatingPointError(f"minimize: the misfit is {value} at {where}")
-
     def _memory(self) -> float:
         """Return the largest resident set of any rank, on rank 0; collective."""
         from mpi4py import MPI

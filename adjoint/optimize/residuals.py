@@ -145,7 +145,8 @@ class Residuals(Ranks):
     def _evaluate(self, theta: Array, where: str = "") -> tuple[float, Array, float]:
         former, point = self._point, self._at(theta)
         with agreed(self.world):
-            self._require_finite(point.value, where)
+            if not np.isfinite(point.value):
+                raise FloatingPointError(f"minimize: the misfit is {point.value} at {where}")
         gradient = np.zeros_like(theta)
         lower = former is None or point.value < former.value
         if lower:
