@@ -1,7 +1,8 @@
 """What an optimiser on the root is to the run that drives it.
 
 A method asks for values and gradients with ``evaluate(theta)`` and announces every iterate, the
-first included, with ``report(theta)``. It knows nothing of ranks, files and terminals.
+first included, with ``report(theta)``. It knows nothing of ranks, files and terminals. Where the
+misfit rejects a point, it is told an infinite value and a gradient of zeros.
 """
 
 from __future__ import annotations

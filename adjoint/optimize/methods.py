@@ -91,7 +91,15 @@ def make_bounds(bounds: Any, shape: tuple[int, ...]) -> Bounds | None:
 
 
 class SciPy:
-    """Any method of ``scipy.optimize.minimize`` that lives on values and gradients."""
+    """Any method of ``scipy.optimize.minimize`` that lives on values and gradients.
+
+    Notes
+    -----
+    Line searches interpolate, which an infinite value would end. A point ``x`` that the misfit
+    rejects has the value ``f + |∇f·(x − θ)|`` and the gradient zero here, with ``θ`` the point of
+    the lowest value ``f`` so far: the cubic and the quadratic through both ends of that way are
+    least at a ninth and a quarter of it.
+    """
 
     remembers = squares = False
 
@@ -109,14 +117,22 @@ class SciPy:
         from scipy import optimize
 
         evaluations = 0
+        lowest = theta, np.inf, np.zeros_like(theta)
 
         def both(x: Array) -> tuple[float, Array]:
-            nonlocal evaluations
-            result = evaluate(np.array(x, dtype=float))  # some methods reuse the array
+            nonlocal evaluations, lowest
+            x = np.array(x, dtype=float)  # some methods reuse the array
+            value, gradient = evaluate(x)
             evaluations += 1
             if evaluations == 1:
                 report(x)
-            return result
+            if value == np.inf:
+                value = lowest[1] + abs(float(lowest[2] @ (x - lowest[0])))
+                # trust-constr wonders about two equal gradients.
+                warnings.filterwarnings("ignore", "delta_grad == 0.0")
+            elif value < lowest[1]:
+                lowest = x, value, gradient
+            return value, gradient
 
         def iterate(x: Array, *state: Any) -> None:
             if evaluations > 1:  # trust-constr announces the start as well
