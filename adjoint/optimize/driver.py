@@ -186,8 +186,12 @@ def minimize(
             run = Run(chosen, start, theta.shape, theta.dtype, file, every, resume, callback)
     told = None
     if run is not None:
-        told = run.shape, run.dtype, run.method.options if run.method.squares else None
-    shape, dtype, settings = world.bcast(told, 0)
+        settings = run.method.options if run.method.squares else None
+        told = run.shape, run.dtype, settings, bool(rejecting)
+    shape, dtype, settings, rejects = world.bcast(told, 0)
+    with agreed(world):
+        if bool(rejecting) != rejects:
+            raise ValueError("minimize: reject is given on some ranks only")
     ranks = Ranks(misfit, shape, dtype, world, rejecting)
     if settings is not None:
         begin = None if run is None else run.start

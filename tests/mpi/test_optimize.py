@@ -127,6 +127,9 @@ def test_a_trial_is_rejected_on_all_ranks_where_one_rejects_it(method: str) -> N
     found = quiet(misfit, method, theta0=np.full(3, 0.5), options=options, reject=Refused)
     assert comm.allreduce(len(refused)) > 0
     np.testing.assert_allclose(scales * found.theta, 1, rtol=1e-6)
+    if comm.size > 1:
+        with pytest.raises(ValueError, match="rank 1: minimize: reject is given on some ranks"):
+            quiet(misfit, method, reject=() if comm.rank else Refused)
 
 
 @pytest.mark.parallel(RANKS)
