@@ -12,6 +12,7 @@ import numpy as np
 
 from .operator import Operator
 from .propagator import Propagator
+from .scheduled_run import KeptRuns, ScheduledRun, Store, closed_on_error
 from .schedules import (
     STORAGES,
     MakeSchedule,
@@ -23,7 +24,6 @@ from .schedules import (
     parse_bytes,
     plan,
 )
-from .sweeps import Store, Sweep, Sweeps, closed_on_error
 from .tape import active_tape
 from .world import agreed, communicator
 
@@ -120,7 +120,7 @@ class TimeLoop(Operator):
                 )
             budget = None if memory is None else parse_bytes(memory)
         self._budget = self._common(budget, storage, int(block), schedule is not None)
-        self._latest: ref[Sweeps] | None = None
+        self._latest: ref[KeptRuns] | None = None
         self.plan = self._make_plan(storage, int(block), schedule)
         # Not a function of this object: a cycle would keep its memory until the next collection.
         self._store = Store(self.comm, partial(propagator.new_kept, self.plan.block), directory)
@@ -177,19 +177,19 @@ class TimeLoop(Operator):
     def forward(self, *inputs: Any) -> Any:
         loop = self.propagator
         loop.prepare(*inputs)
-        sweeps = Sweeps()
+        kept = KeptRuns()
         recorded = active_tape() is not None
         if recorded:
-            self._make_room(sweeps)
-        with closed_on_error(sweeps):
+            self._make_room(kept)
+        with closed_on_error(kept):
             for run in range(loop.runs):
                 loop.begin(run)
                 if recorded and run >= self.plan.replayed:
-                    sweeps[run] = self._new_sweep()
-                    sweeps[run].forward()
+                    kept[run] = self._new_run()
+                    kept[run].forward()
                 else:
                     loop.advance(0, loop.steps)
-            return (*loop.results(), sweeps)
+            return (*loop.results(), kept)
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
         loop = self.propagator
@@ -205,26 +205,26 @@ class TimeLoop(Operator):
         loop = self.propagator
         loop.prepare(*inputs)
         loop.prepare_reverse(cotangents)
-        sweeps: Sweeps = outputs[-1]
-        self._make_room(sweeps)
-        with closed_on_error(sweeps):
+        kept: KeptRuns = outputs[-1]
+        self._make_room(kept)
+        with closed_on_error(kept):
             for run in reversed(range(loop.runs)):
                 loop.begin(run)
-                if run not in sweeps:  # nothing was kept, or it is used up
-                    sweeps[run] = self._new_sweep()
-                    sweeps[run].forward()
+                if run not in kept:  # nothing was kept, or it is used up
+                    kept[run] = self._new_run()
+                    kept[run].forward()
                 loop.begin_reverse(run)
-                sweeps[run].reverse()
+                kept[run].reverse()
                 loop.finish_reverse(run)
-                sweeps.pop(run).close()
+                kept.pop(run).close()
         return loop.gradients()
 
-    def _make_room(self, sweeps: Sweeps) -> None:
+    def _make_room(self, kept: KeptRuns) -> None:
         """Let go of what another call has kept, if both together would exceed the budget."""
         latest = None if self._latest is None else self._latest()
-        if latest is not None and latest is not sweeps and self._budget is not None:
+        if latest is not None and latest is not kept and self._budget is not None:
             latest.close()
-        self._latest = ref(sweeps)
+        self._latest = ref(kept)
 
-    def _new_sweep(self) -> Sweep:
-        return Sweep(self.propagator, self.plan, self._store)
+    def _new_run(self) -> ScheduledRun:
+        return ScheduledRun(self.propagator, self.plan, self._store)

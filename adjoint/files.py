@@ -12,6 +12,18 @@ import numpy as np
 from .variable import Array
 
 
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Raise ``OSError`` now where :func:`written_whole` could not write."""
+    temporary = _beside(path)
+    with open(temporary, "wb"):
+        pass
+    os.remove(temporary)
+
+
+def _beside(path: str | os.PathLike[str]) -> str:
+    return f"{os.path.realpath(path)}.tmp"
+
+
 @contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file that takes the place of ``path`` in one step, when the block has ended.
@@ -34,7 +46,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         Where the file cannot be written.
     """
     final = os.path.realpath(path)
-    temporary = f"{final}.tmp"
+    temporary = _beside(final)
     try:
         with open(temporary, "wb") as file:
             yield file

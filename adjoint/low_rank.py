@@ -52,6 +52,13 @@ def largest_eigenpairs(
     vectors : numpy.ndarray, shape (size, rank)
         Orthonormal columns. The same on all ranks, as the values are.
 
+    Raises
+    ------
+    ValueError
+        On all ranks, for unfit arguments.
+    FloatingPointError
+        On all ranks, where a product is not finite.
+
     Notes
     -----
     The columns of ``Y = H Ω``, with ``Ω`` of normally distributed numbers, span nearly what the
@@ -87,10 +94,13 @@ def largest_eigenpairs(
         sample = _orthonormal(_columns(product, sample), world)
     images = _columns(product, sample)
     found = None
-    if world.rank == 0:
-        small = sample.T @ images
-        values, basis = np.linalg.eigh((small + small.T) / 2)
-        found = values[::-1][:rank].copy(), sample @ basis[:, ::-1][:, :rank]
+    with agreed(world):
+        if world.rank == 0:
+            small = sample.T @ images
+            if not np.isfinite(small).all():
+                raise FloatingPointError("largest_eigenpairs: a product is not finite")
+            values, basis = np.linalg.eigh((small + small.T) / 2)
+            found = values[::-1][:rank].copy(), sample @ basis[:, ::-1][:, :rank]
     values, vectors = world.bcast(found, 0)
     return values, vectors
 

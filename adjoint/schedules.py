@@ -92,9 +92,8 @@ def parse_bytes(memory: int | float | str) -> int:
         Where it is none.
     """
     if isinstance(memory, str):
-        match = re.fullmatch(
-            r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?)(i?)B?\s*", memory, re.IGNORECASE
-        )
+        number = r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+        match = re.fullmatch(rf"\s*({number})\s*([KMGT]?)(i?)B?\s*", memory, re.IGNORECASE)
         if not match:
             raise ValueError(f"TimeLoop: memory is {memory!r}, expected bytes or a text like '4GB'")
         number, unit, binary = match.groups()

@@ -32,7 +32,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from .variable import Array
-from .world import communicator
+from .world import agreed, communicator
 
 #: Settings under which all ranks draw the same examples in the same order.
 spmd = settings(
@@ -48,23 +48,16 @@ spmd = settings(
 def on_all_ranks(test: Callable[..., None]) -> Callable[..., None]:
     """Make a property fail on all ranks where it fails on one; for use below ``@given``.
 
-    The failure names the rank. A rank that fails while others wait for it in a collective cannot be
-    helped here; the time limit of the test ends such a run.
+    Of several ranks, the failure names one. A rank that fails while others wait for it in a
+    collective cannot be helped here; the time limit of the test ends such a run.
     """
 
     @functools.wraps(test)
-    def agreed(*args: Any, **kwargs: Any) -> None:
-        failure: Exception | None = None
-        try:
+    def together(*args: Any, **kwargs: Any) -> None:
+        with agreed(communicator()):
             test(*args, **kwargs)
-        except Exception as error:
-            failure = error
-        messages = communicator().allgather(None if failure is None else repr(failure))
-        for rank, message in enumerate(messages):
-            if message is not None:
-                raise AssertionError(f"rank {rank}: {message}") from failure
 
-    return agreed
+    return together
 
 
 def shapes(min_ndim: int = 0, max_ndim: int = 3, min_side: int = 0, max_side: int = 5) -> Any:

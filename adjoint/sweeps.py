@@ -1,259 +1,167 @@
-"""One run of a time loop under a schedule: what is kept of it, and where."""
+"""The two sweeps over what a tape recorded: forwards for ``J v``, backwards for ``Jᵀ w``."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
-from weakref import finalize
 
-from .propagator import Propagator
-from .schedules import Plan, first_step
-from .snapshots import Folder, MemoryPool, load
-from .spans import span
-from .world import agreed
+import numpy as np
+
+from .variable import Array, Spec
 
 if TYPE_CHECKING:
-    from mpi4py import MPI
+    from .profile import Profile
+    from .tape import Record
 
 
-class Store:
-    """Memory and files that the runs and calls of a time loop share.
+def forward(
+    records: Sequence[Record], tangents: dict[int, Any], wanted: Collection[int],
+    profile: Profile | None,
+) -> None:  # fmt: skip
+    """Take tangents through the records, from the first to the last.
 
     Parameters
     ----------
-    comm : mpi4py.MPI.Comm
-    new_kept : callable
-        Returns fresh memory for what a block keeps.
-    directory : path-like, optional
-        Where files go.
-
-    Attributes
-    ----------
-    pool : MemoryPool
-        Of snapshots.
-    kept : list
-        Memory for what blocks keep that is not in use.
-    folder : Folder or None
-        Made when it is first needed.
+    records : sequence of Record
+    tangents : dict of int to numpy.ndarray
+        Those of the sources, by the variables' keys. In place: those that are wanted are added,
+        where they are not zero, and others are let go of.
+    wanted : collection of int
+    profile : Profile or None
+        What watches the rules.
     """
-
-    def __init__(
-        self,
-        comm: MPI.Comm,
-        new_kept: Callable[[], Any],
-        directory: str | os.PathLike[str] | None,
-    ) -> None:
-        self._comm = comm
-        self._new_kept = new_kept
-        self._directory = directory
-        self.pool = MemoryPool()
-        self.kept: list[Any] = []
-        self.folder: Folder | None = None
-
-    def take(self) -> Any:
-        """Return memory for what a block keeps; put it back into ``kept`` after use."""
-        if self.kept:
-            return self.kept.pop()
-        with span("allocate"):
-            return self._new_kept()
-
-    def save(self, arrays: Any, disk: bool) -> Any:
-        """Return a copy in memory, or the path of one on disk; the latter is collective."""
-        with span("snapshot"):
-            return self._write(arrays) if disk else self.pool.save(arrays)
-
-    def _write(self, arrays: Any) -> Path:
-        path: Path | None = None
-        try:
-            with agreed(self._comm), named("a snapshot cannot be written", self._directory):
-                if self.folder is None:
-                    self.folder = Folder(self._directory)
-                path = self.folder.save(arrays)
-        except BaseException:
-            if path is not None:
-                path.unlink(missing_ok=True)
-            raise
-        assert path is not None
-        return path
-
-    def load(self, into: Any, saved: Any) -> None:
-        """Write what was saved into arrays; collective where it is on disk."""
-        with span("snapshot"):
-            if isinstance(saved, Path):
-                self._read(into, saved)
-            else:
-                load(into, saved)
-
-    def _read(self, into: Any, saved: Path) -> None:
-        with agreed(self._comm), named("a snapshot cannot be read", saved):
-            assert self.folder is not None
-            self.folder.load(into, saved)
-
-    def release(self, saved: Any) -> None:
-        """Give back what ``save`` has returned."""
-        if isinstance(saved, Path):
-            saved.unlink(missing_ok=True)
-        else:
-            self.pool.release(saved)
-
-
-@contextmanager
-def named(what: str, path: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Say in errors of the system what could not be done, and where."""
-    try:
-        yield
-    except OSError as error:
-        place = error.filename or (None if path is None else os.fspath(path))
-        message = f"TimeLoop: {what}: {error.strerror}"
-        raise type(error)(error.errno, message, place) from error
-
-
-class Sweep:
-    """One run under a schedule: what is kept of it, from its forward to its reverse sweep."""
-
-    def __init__(self, propagator: Propagator, plan: Plan, store: Store) -> None:
-        self._propagator = propagator
-        self._length, self._blocks = plan.block, plan.blocks
-        self._store = store
-        self._schedule = plan.schedule(self._blocks)
-        self._actions: Iterator[Any] = iter(self._schedule)
-        # By storage and block: states, and what a block's steps keep.
-        self._states: dict[tuple[Any, int], Any] = {}
-        self._stored: dict[tuple[Any, int], Any] = {}
-        self._work: dict[int, Any] = {}
-        self.close = finalize(self, _release, self._states, self._stored, self._work, store)
-        # The folder goes anyway, and a fork of this process must leave the files alone.
-        self.close.atexit = False
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the states and of what blocks keep, in bytes; files are not counted."""
-        saved = (*self._states.values(), *self._stored.values(), *self._work.values())
-        arrays = [entry for entry in saved if not isinstance(entry, Path)]
-        return sum(array.nbytes for entry in arrays for array in entry)
-
-    def forward(self) -> None:
-        """Carry out the schedule until the end of the forward sweep."""
-        from checkpoint_schedules import EndForward
-
-        for action in self._actions:
-            if isinstance(action, EndForward):
-                return
-            self._perform(action)
-
-    def reverse(self) -> None:
-        """Carry out the rest."""
-        from checkpoint_schedules import EndReverse
-
-        for action in self._actions:
-            if isinstance(action, EndReverse):
-                return
-            self._perform(action)
-
-    def _perform(self, action: Any) -> None:
-        from checkpoint_schedules import Copy, Forward, Move, Reverse
-
-        if isinstance(action, Forward):
-            self._advance(action)
-        elif isinstance(action, Reverse):
-            for block in reversed(range(action.n0, action.n1)):
-                first, last = self._steps(block, block + 1)
-                self._propagator.reverse(last, first, self._work[block])
-                if action.clear_adj_deps:
-                    self._store.kept.append(self._work.pop(block))
-        elif isinstance(action, Copy | Move):
-            self._fetch(action, isinstance(action, Move))
-
-    def _steps(self, first: int, last: int) -> tuple[int, int]:
-        steps = self._propagator.steps
-        return first_step(first, self._length, steps), first_step(last, self._length, steps)
-
-    def _advance(self, action: Any) -> None:
-        from checkpoint_schedules import StorageType
-
-        last = min(action.n1, self._blocks)
-        if action.n1 >= self._blocks and self._schedule.max_n is None:
-            self._schedule.finalize(self._blocks)
-        if action.write_ics:
-            self._states[action.storage, action.n0] = self._store.save(
-                self._propagator.state, action.storage is StorageType.DISK
+    last = {key: i for i, r in enumerate(records) for key in r.sources if key is not None}
+    for i, record in enumerate(records):
+        operator = record.operator
+        vs = [None if key is None else tangents.get(key) for key in record.sources]
+        for key in record.sources:
+            if key is not None and last[key] == i and key not in wanted:
+                tangents.pop(key, None)
+        if not operator.communicates and all(v is None for v in vs):
+            continue
+        filled = tuple([_zeros_like(x) if v is None else v for x, v in zip(record.inputs, vs)])
+        jvp = operator.jvp if profile is None else profile.rule(operator, "jvp")
+        result = jvp(filled, record.inputs, record.outputs)
+        if type(result) is not tuple:
+            result = () if result is None else (result,)
+        if len(result) != len(record.targets):
+            raise ValueError(
+                f"{operator.name}.jvp: returned {len(result)} tangents "
+                f"for {len(record.targets)} outputs"
             )
-        if not action.write_adj_deps:
-            self._propagator.advance(*self._steps(action.n0, last))
-            return
-        for block in range(action.n0, last):
-            kept = self._store.take()
-            self._propagator.advance(*self._steps(block, block + 1), kept)
-            if action.storage is StorageType.WORK:
-                self._work[block] = kept
-            elif action.storage is StorageType.RAM:
-                self._stored[action.storage, block] = kept
-            else:
-                self._stored[action.storage, block] = self._store.save(kept, True)
-                self._store.kept.append(kept)
+        for key, t, y in zip(record.targets, result, record.outputs):
+            if key in last or key in wanted:
+                t = conform(t, Spec.of(y), operator.name + ".jvp: tangent")
+                known = tangents.get(key)  # where it is a source as well
+                tangents[key] = t if known is None else known + t
 
-    def _fetch(self, action: Any, move: bool) -> None:
-        """Load a state or what a block keeps, into the loop or into another storage."""
-        from checkpoint_schedules import StorageType
 
-        key = action.from_storage, action.n
-        if key in self._stored:
-            kept = self._stored[key]
-            if isinstance(kept, Path):
-                self._work[action.n] = self._store.take()
-                self._store.load(self._work[action.n], kept)
-                if move:
-                    self._store.release(self._stored.pop(key))
-            else:  # in memory, and moved: `usage` lets nothing else pass
-                self._work[action.n] = self._stored.pop(key)
-            return
-        state = self._propagator.state
-        self._store.load(state, self._states[key])
-        if move:
-            self._store.release(self._states.pop(key))
-        if action.to_storage is not StorageType.WORK:
-            self._states[action.to_storage, action.n] = self._store.save(
-                state, action.to_storage is StorageType.DISK
+def reverse(
+    records: Iterable[Record], cotangents: Cotangents, wanted: Collection[int],
+    profile: Profile | None,
+) -> dict[int, Any]:  # fmt: skip
+    """Take cotangents through the records, which are given from the last to the first.
+
+    Parameters
+    ----------
+    records : iterable of Record
+    cotangents : Cotangents
+        Those of the outputs. Each is let go of as soon as it is spent.
+    wanted : collection of int
+        Keys of variables.
+    profile : Profile or None
+        What watches the rules.
+
+    Returns
+    -------
+    dict of int to (numpy.ndarray or None)
+        The cotangents that are wanted, by key; ``None`` for zero.
+    """
+    found: dict[int, Any] = {}
+    for record in records:
+        operator = record.operator
+        ws = [cotangents.pop(key) for key in record.targets]
+        for target, w in zip(record.targets, ws):
+            if target in wanted:
+                found[target] = w
+        if not operator.communicates and all(w is None for w in ws):
+            continue
+        filled = tuple([_zeros_like(y) if w is None else w for y, w in zip(record.outputs, ws)])
+        vjp = operator.vjp if profile is None else profile.rule(operator, "vjp")
+        entries = vjp(filled, record.inputs, record.outputs)
+        if not isinstance(entries, tuple | list):
+            raise TypeError(
+                f"{operator.name}.vjp: returned a {type(entries).__name__}, "
+                "expected a tuple with an entry for each input"
             )
+        if len(entries) != len(record.sources):
+            raise ValueError(
+                f"{operator.name}.vjp: returned {len(entries)} cotangents "
+                f"for {len(record.sources)} inputs"
+            )
+        for i, (key, entry) in enumerate(zip(record.sources, entries)):
+            if key is None or entry is None:
+                continue
+            w = entry() if callable(entry) else entry
+            cotangents.add(key, w, record.inputs[i], operator.name, i)
+    for key in wanted:
+        if found.get(key) is None:  # made by no record
+            found[key] = cotangents.pop(key)
+    return found
 
 
-class Sweeps(dict[int, Sweep]):
-    """What a call keeps, by run; runs that are not there are replayed."""
+class Cotangents:
+    """The cotangents of a reverse sweep, summed where a variable was used more than once."""
 
-    @property
-    def nbytes(self) -> int:
-        return sum(sweep.nbytes for sweep in self.values())
+    def __init__(self) -> None:
+        self._found: dict[int, Any] = {}
+        self._owned: set[int] = set()
 
-    def close(self) -> None:
-        for sweep in self.values():
-            sweep.close()
-        self.clear()
+    def pop(self, key: int) -> Any:
+        """Return the cotangent of ``key`` and let go of it; ``None`` where there is none."""
+        self._owned.discard(key)
+        return self._found.pop(key, None)
 
-
-@contextmanager
-def closed_on_error(sweeps: Sweeps) -> Iterator[None]:
-    """Leave nothing in memory or on disk where the block raises."""
-    try:
-        yield
-    except BaseException:
-        sweeps.close()
-        raise
-
-
-def _release(
-    states: dict[Any, Any], stored: dict[Any, Any], work: dict[int, Any], store: Store
-) -> None:
-    """Give back what a sweep still has."""
-    for saved in states.values():
-        store.release(saved)
-    for saved in stored.values():
-        if isinstance(saved, Path):
-            store.release(saved)
+    def add(self, key: int, w: Any, like: Any, name: str, position: int | None = None) -> None:
+        """Add ``w``, which may belong to somebody else, to the cotangent of ``key``."""
+        where = name if position is None else f"{name}.vjp: cotangent of input {position}"
+        w = conform(w, like, where)
+        known = self._found.get(key)
+        if known is None:
+            self._found[key] = w
+        elif key in self._owned:
+            known += w
         else:
-            store.kept.append(saved)
-    store.kept.extend(work.values())
-    for entries in (states, stored, work):
-        entries.clear()
+            total = known + w
+            self._found[key] = total
+            if type(total) is np.ndarray:
+                self._owned.add(key)
+
+
+def conform(w: Any, like: Any, where: str) -> Any:
+    """Return ``w`` as an array of the shape and dtype of ``like``; a wrong shape is an error."""
+    dtype = getattr(like, "dtype", None)
+    if dtype is None:  # not an array: a pending request
+        return w
+    if type(w) is not np.ndarray:
+        w = np.asarray(w)
+    if w.shape != like.shape:
+        raise ValueError(f"{where} has shape {w.shape}, expected {like.shape}")
+    return w if w.dtype == dtype else w.astype(dtype)
+
+
+def own(results: Sequence[Any], given: Sequence[Any]) -> list[Array]:
+    """Return results that share memory with nothing: rules may pass on what they were given."""
+    taken = {id(array) for array in given}
+    ours = []
+    for x in results:
+        if id(x) in taken or not (x.flags.owndata and x.flags.writeable and x.flags.c_contiguous):
+            x = np.array(x, order="C")
+        taken.add(id(x))
+        ours.append(x)
+    return ours
+
+
+def _zeros_like(x: Any) -> Array:
+    """Return zeros of the shape and dtype of an array, its ``Spec``, or a number."""
+    return np.zeros(getattr(x, "shape", ()), getattr(x, "dtype", np.float64))

@@ -1,4 +1,4 @@
-"""The tape: a list of calls, swept forwards for ``J v`` and backwards for ``Jᵀ w``."""
+"""The tape: the calls that a program made, and the Jacobian of that program."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from . import spans
 from .profile import Profile
 from .profile_table import Table
+from .sweeps import Cotangents, conform, forward, own, reverse
 from .variable import Array, Spec, Variable, value_of
 from .world import communicator
 
@@ -156,10 +157,16 @@ class Tape:
         self, operator: Operator, arguments: tuple[Any, ...], inputs: tuple[Any, ...], result: Any
     ) -> Any:
         """Append a call and return its outputs as variables."""
+        if type(result) is list:
+            raise TypeError(
+                f"{operator.name}: forward returned a list, expected an array or a tuple of arrays"
+            )
         if type(result) is tuple:
             outputs = result
         else:
             outputs = () if result is None else (result,)
+        if float in map(type, outputs):
+            outputs = tuple([np.float64(y) if type(y) is float else y for y in outputs])
         visible = outputs[: len(outputs) - operator.auxiliary]
         variables = []
         for y in visible:
@@ -203,48 +210,18 @@ class Tape:
         Returns
         -------
         list of numpy.ndarray
-            One for each source, of its shape and dtype; zeros where nothing depends on it.
+            One for each source, of its shape and dtype; zeros where nothing depends on it. They are
+            the caller's own.
         """
-        if self._spent:
-            raise RuntimeError(
-                "Tape: its values were freed by an earlier reverse sweep; "
-                "use Tape(persistent=True) to sweep more than once"
-            )
+        self._require_unspent("use Tape(persistent=True) to sweep more than once")
         if self._communicates:
             _records().check_first(self)
-        sweep = _Cotangents()
+        sweep = Cotangents()
         for y, w in zip(outputs, cotangents, strict=True):
             sweep.add(y.key, w, Spec.of(y.value), "Tape.vjp: cotangent of an output")
-        wanted = {x.key for x in sources}
-        found: dict[int, Any] = {}
         self._spent = not self.persistent
-        watch = self._watch()
-        for record in self._reversed():
-            operator = record.operator
-            ws = [sweep.pop(key) for key in record.targets]
-            for target, w in zip(record.targets, ws):
-                if target in wanted:
-                    found[target] = w
-            if not operator.communicates and all(w is None for w in ws):
-                continue
-            filled = tuple([_zeros_like(y) if w is None else w for y, w in zip(record.outputs, ws)])
-            vjp = operator.vjp if watch is None else watch.rule(operator, "vjp")
-            entries = vjp(filled, record.inputs, record.outputs)
-            if len(entries) != len(record.sources):
-                raise ValueError(
-                    f"{operator.name}.vjp: returned {len(entries)} cotangents "
-                    f"for {len(record.sources)} inputs"
-                )
-            for i, (key, entry) in enumerate(zip(record.sources, entries)):
-                if key is None or entry is None:
-                    continue
-                w = entry() if callable(entry) else entry
-                sweep.add(key, w, record.inputs[i], operator.name, i)
-        for x in sources:
-            if found.get(x.key) is None:
-                w = sweep.pop(x.key)
-                found[x.key] = Spec.of(x.value).zeros() if w is None else w
-        return [found[x.key] for x in sources]
+        found = reverse(self._reversed(), sweep, {x.key for x in sources}, self._watch())
+        return own([_or_zeros(found[x.key], x) for x in sources], cotangents)
 
     def jvp(
         self, outputs: Sequence[Variable], sources: Sequence[Variable], tangents: Sequence[Any]
@@ -260,36 +237,15 @@ class Tape:
         Returns
         -------
         list of numpy.ndarray
-            One for each output, of its shape and dtype.
+            One for each output, of its shape and dtype. They are the caller's own.
         """
-        if self._spent:
-            raise RuntimeError(
-                "Tape: its values were freed by an earlier reverse sweep; take jvp before vjp, "
-                "or use Tape(persistent=True)"
-            )
-        wanted = {y.key for y in outputs}
+        self._require_unspent("take jvp before vjp, or use Tape(persistent=True)")
         found: dict[int, Any] = {}
         for x, v in zip(sources, tangents, strict=True):
-            found[x.key] = _conform(v, Spec.of(x.value), "Tape.jvp: tangent of a source")
-        last = {key: i for i, r in enumerate(self.records) for key in r.sources if key is not None}
-        watch = self._watch()
-        for i, record in enumerate(self.records):
-            operator = record.operator
-            vs = [None if key is None else found.get(key) for key in record.sources]
-            for key in record.sources:
-                if key is not None and last[key] == i and key not in wanted:
-                    found.pop(key, None)
-            if not operator.communicates and all(v is None for v in vs):
-                continue
-            filled = tuple([_zeros_like(x) if v is None else v for x, v in zip(record.inputs, vs)])
-            jvp = operator.jvp if watch is None else watch.rule(operator, "jvp")
-            result = jvp(filled, record.inputs, record.outputs)
-            if type(result) is not tuple:
-                result = () if result is None else (result,)
-            for key, t, y in zip(record.targets, result, record.outputs):
-                if key in last or key in wanted:
-                    found[key] = _conform(t, Spec.of(y), operator.name + ".jvp: tangent")
-        return [found[y.key] if y.key in found else Spec.of(y.value).zeros() for y in outputs]
+            v = conform(v, Spec.of(x.value), "Tape.jvp: tangent of a source")
+            found[x.key] = found[x.key] + v if x.key in found else v
+        forward(self.records, found, {y.key for y in outputs}, self._watch())
+        return own([_or_zeros(found.get(y.key), y) for y in outputs], tangents)
 
     def gradient(self, loss: Variable, sources: Sequence[Variable], root: int = 0) -> list[Array]:
         """Return the gradient of a scalar; collective.
@@ -309,6 +265,8 @@ class Tape:
             Derivative with respect to *this rank's copy* of each source. A parameter that all
             ranks share enters through ``Bcast``; its gradient is then complete on root.
         """
+        if not isinstance(loss, Variable):
+            raise TypeError(f"Tape.gradient: loss is a {type(loss).__name__}, expected a Variable")
         if loss.size != 1:
             raise ValueError(f"Tape.gradient: loss has shape {loss.shape}, expected a scalar")
         if communicator(self.comm).rank != root:
@@ -343,6 +301,10 @@ class Tape:
 
         return draw(self, path, ranks)
 
+    def _require_unspent(self, remedy: str) -> None:
+        if self._spent:
+            raise RuntimeError(f"Tape: its values were freed by an earlier reverse sweep; {remedy}")
+
     def _watch(self) -> Profile | None:
         """Return the profile that watches a sweep, and tell it what is kept."""
         watch = spans.active if self._profile is None else self._profile
@@ -367,33 +329,6 @@ def _records() -> Any:
     return import_module("adjoint.comm.records")
 
 
-class _Cotangents:
-    """The cotangents of a reverse sweep, summed where a variable was used more than once."""
-
-    def __init__(self) -> None:
-        self._found: dict[int, Any] = {}
-        self._owned: set[int] = set()
-
-    def pop(self, key: int) -> Any:
-        self._owned.discard(key)
-        return self._found.pop(key, None)
-
-    def add(self, key: int, w: Any, like: Any, name: str, position: int | None = None) -> None:
-        """Add ``w``, which may belong to somebody else, to the cotangent of ``key``."""
-        where = name if position is None else f"{name}.vjp: cotangent of input {position}"
-        w = _conform(w, like, where)
-        known = self._found.get(key)
-        if known is None:
-            self._found[key] = w
-        elif key in self._owned:
-            known += w
-        else:
-            total = known + w
-            self._found[key] = total
-            if type(total) is np.ndarray:
-                self._owned.add(key)
-
-
 def _kept(
     values: tuple[Any, ...], needed: tuple[int, ...] | None, visible: int | None = None
 ) -> tuple[Any, ...]:
@@ -408,18 +343,5 @@ def _kept(
     )
 
 
-def _zeros_like(x: Any) -> Array:
-    """Return zeros of the shape and dtype of an array, its ``Spec``, or a number."""
-    return np.zeros(getattr(x, "shape", ()), getattr(x, "dtype", np.float64))
-
-
-def _conform(w: Any, like: Any, where: str) -> Any:
-    """Return ``w`` as an array of the shape and dtype of ``like``; a wrong shape is an error."""
-    dtype = getattr(like, "dtype", None)
-    if dtype is None:  # not an array: a pending request
-        return w
-    if type(w) is not np.ndarray:
-        w = np.asarray(w)
-    if w.shape != like.shape:
-        raise ValueError(f"{where} has shape {w.shape}, expected {like.shape}")
-    return w if w.dtype == dtype else w.astype(dtype)
+def _or_zeros(derivative: Any, of: Variable) -> Any:
+    return Spec.of(of.value).zeros() if derivative is None else derivative

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .files import written_whole
+from .files import require_writable, written_whole
 from .profile import Profile, Span
 from .world import agreed
 
@@ -91,7 +91,7 @@ def write_trace(path: str | os.PathLike[str], profile: Profile, comm: MPI.Comm) 
                    comm.rank, title)  # fmt: skip
     with agreed(comm):
         if comm.rank == 0:
-            _probe(path)
+            require_writable(path)  # before the others send their parts
     error: Exception | None = None
     with _apart(comm) as channel:
         if comm.rank == 0:
@@ -102,12 +102,6 @@ def write_trace(path: str | os.PathLike[str], profile: Profile, comm: MPI.Comm) 
     with agreed(comm):
         if error is not None:
             raise error
-
-
-def _probe(path: str | os.PathLike[str]) -> None:
-    """Raise where no file can be written, before the others send theirs."""
-    with open(f"{os.path.realpath(path)}.tmp", "wb"):
-        pass
 
 
 def _write(path: str | os.PathLike[str], mine: str, comm: MPI.Comm) -> Exception | None:

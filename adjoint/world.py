@@ -115,12 +115,7 @@ def agree(comm: MPI.Comm, error: Exception | None = None) -> None:
         return
     found = portable(error) if error is not None and comm.rank == first else None
     kind, message = comm.bcast(found, first)
-    named = "" if _NAMED.match(message) else f"rank {first}: "  # by an agreement within this one
-    try:
-        agreed = kind(f"{named}{message}")
-    except TypeError:  # an exception that is not made from one message
-        agreed = RuntimeError(f"rank {first}: {kind.__name__}: {message}")
-    raise agreed from error
+    raise restored(kind, message, first) from error
 
 
 def portable(error: BaseException) -> tuple[type[BaseException], str]:
@@ -131,6 +126,15 @@ def portable(error: BaseException) -> tuple[type[BaseException], str]:
     except Exception:  # a class that the others cannot look up, such as one made in a function
         return RuntimeError, f"{kind.__name__}: {error}"
     return kind, str(error)
+
+
+def restored(kind: type[BaseException], message: str, rank: int) -> BaseException:
+    """Return the exception that :func:`portable` has taken apart on a rank, which it names."""
+    named = "" if _NAMED.match(message) else f"rank {rank}: "  # by an agreement within this one
+    try:
+        return kind(f"{named}{message}")
+    except Exception:  # an exception that is not made from one message
+        return RuntimeError(f"rank {rank}: {kind.__name__}: {message}")
 
 
 @contextmanager

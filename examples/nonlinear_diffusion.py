@@ -131,13 +131,10 @@ class Inversion:
     def misfit(self, theta: Variable) -> Variable:
         """Return Σ (u − data)² / Σ data² over all experiments and observed nodes.
 
-        A trial of the optimiser may be a law so steep that Newton's method does not arrive, on any
-        rank. It gets the misfit of u = 0, so that the next trial is nearer to the laws before.
+        Newton's method may not arrive for a trial of the optimiser that is too steep a law; it is
+        rejected then.
         """
-        try:
-            found = self.temperatures(theta)
-        except ConvergenceError:
-            return 1.0 + 0.0 * theta.sum()
+        found = self.temperatures(theta)
         terms = [
             np.sum(np.where(self.observed, u - data, 0.0) ** 2) for u, data in zip(found, self.data)
         ]
@@ -257,6 +254,7 @@ def main() -> None:
             start,
             bounds=PARAMETERS,
             options={"maxiter": options.iterations, "maxcor": 100},
+            reject=ConvergenceError,
             callback=report.iteration,
             state=options.out / "state.npz",
             resume=options.resume,

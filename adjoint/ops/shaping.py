@@ -13,6 +13,10 @@ from ..variable import RULES
 from .arithmetic import unbroadcast
 
 
+def _shape(shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (int(shape),) if isinstance(shape, int | np.integer) else tuple(shape)
+
+
 class Reshape(Operator):
     """The same entries in another shape."""
 
@@ -20,7 +24,7 @@ class Reshape(Operator):
     needs_outputs = ()
 
     def __init__(self, shape: int | Sequence[int]) -> None:
-        self.shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+        self.shape = _shape(shape)
 
     def forward(self, x: Any) -> Any:
         return np.reshape(x, self.shape)
@@ -60,8 +64,8 @@ class BroadcastTo(Operator):
     needs_inputs = ()
     needs_outputs = ()
 
-    def __init__(self, shape: Sequence[int]) -> None:
-        self.shape = tuple(shape)
+    def __init__(self, shape: int | Sequence[int]) -> None:
+        self.shape = _shape(shape)
 
     def forward(self, x: Any) -> Any:
         return np.broadcast_to(x, self.shape)
@@ -107,12 +111,15 @@ class Index(Operator):
 
 
 class Concatenate(Operator):
-    """Arrays joined along an axis; the transpose cuts the cotangent at the same places."""
+    """Arrays joined along an axis; the transpose cuts the cotangent at the same places.
+
+    With ``axis=None`` they are joined as vectors.
+    """
 
     needs_inputs = ()
     needs_outputs = ()
 
-    def __init__(self, axis: int = 0) -> None:
+    def __init__(self, axis: int | None = 0) -> None:
         self.axis = axis
 
     def forward(self, *arrays: Any) -> Any:
@@ -122,6 +129,10 @@ class Concatenate(Operator):
         return np.concatenate(tangents, self.axis)
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
+        if self.axis is None:
+            ends = np.cumsum([np.size(x) for x in inputs])
+            parts = np.split(cotangents[0], ends[:-1])
+            return tuple([w.reshape(np.shape(x)) for w, x in zip(parts, inputs)])
         ends = np.cumsum([np.shape(x)[self.axis] for x in inputs])
         return tuple(np.split(cotangents[0], ends[:-1], self.axis))
 
@@ -147,8 +158,8 @@ class Stack(Operator):
 
 RULES[np.reshape] = lambda x, shape: Reshape(shape)(x)
 RULES[np.ravel] = lambda x: Reshape(-1)(x)
-RULES[np.squeeze] = lambda x, axis=None: Reshape(np.squeeze(np.empty(x.shape), axis).shape)(x)
-RULES[np.expand_dims] = lambda x, axis: Reshape(np.expand_dims(np.empty(x.shape), axis).shape)(x)
+RULES[np.squeeze] = lambda x, axis=None: Reshape(np.squeeze(x.value, axis).shape)(x)
+RULES[np.expand_dims] = lambda x, axis: Reshape(np.expand_dims(x.value, axis).shape)(x)
 RULES[np.transpose] = lambda x, axes=None: Transpose(axes)(x)
 RULES[np.broadcast_to] = lambda x, shape: BroadcastTo(shape)(x)
 RULES[getitem] = lambda x, index: Index(index)(x)

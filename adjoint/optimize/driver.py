@@ -19,7 +19,7 @@ from .composite import Composite
 from .method import Bounds, Method
 from .methods import make_bounds, make_method
 from .progress import open_progress
-from .ranks import Ranks
+from .ranks import Ranks, Rejecting
 from .residuals import Residuals
 from .result import Result
 from .run import Callback, Run
@@ -41,6 +41,7 @@ def minimize(
     comm: MPI.Comm | None = None,
     bounds: Any = None,
     options: dict[str, Any] | None = None,
+    reject: type[Exception] | Rejecting = (),
     callback: Callback | None = None,
     state: str | os.PathLike[str] | None = None,
     every: int = 10,
@@ -52,8 +53,9 @@ def minimize(
 
     The method runs on rank 0; the other ranks serve it, evaluating the misfit when they are told
     to. Value and gradient come from one run of the misfit. All ranks call this function; of all
-    arguments but ``misfit`` and ``comm``, those of rank 0 count. Rank 0 needs memory for all
-    parameters: for one at each node of a large grid there is ``adjoint.solvers.minimize_field``.
+    arguments but ``misfit``, ``comm`` and ``reject``, those of rank 0 count. Rank 0 needs memory
+    for all parameters: for one at each node of a large grid there is
+    ``adjoint.solvers.minimize_field``.
 
     Parameters
     ----------
@@ -83,6 +85,10 @@ def minimize(
         ``forcing`` 0.5 and ``maxcg`` 50 (the largest tolerance and the most iterations of conjugate
         gradients), ``memory`` 40 (the rank of what is learned of a Composite), ``maxiter`` 1000 and
         ``gtol`` 0.
+    reject : exception class or tuple of them, optional
+        What the misfit raises on all ranks, or its gradient, where a point that the method tries is
+        not admissible: a ``ConvergenceError`` of a solve, the ``FloatingPointError`` below. The
+        method then tries a nearer one. Not for Adam, which takes every step.
     callback : callable, optional
         Called on rank 0 after each iteration and at the start with an :class:`Iteration` and a copy
         of theta, unless an earlier run did so. ``StopIteration`` ends the run; another exception is
@@ -115,7 +121,7 @@ def minimize(
     FloatingPointError
         Where the misfit or its gradient is not finite, naming evaluation and iteration.
     ValueError, TypeError
-        For unfit arguments.
+        For unfit arguments, and a ``theta0`` that is rejected.
     StateError
         A ``ValueError``, for a state file that is damaged or of another run; it is left as it is.
     OSError
@@ -157,10 +163,15 @@ def minimize(
     with agreed(world):
         if not callable(misfit):
             raise TypeError(f"minimize: misfit is a {type(misfit).__name__}, expected a function")
+        rejecting = reject if isinstance(reject, tuple) else (reject,)
+        if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in rejecting):
+            raise TypeError(f"minimize: reject is {reject!r}, expected classes of exceptions")
         if world.rank == 0:
             theta = _checked(theta0)
             limits = make_bounds(bounds, theta.shape)
             chosen = make_method(method, options, limits)
+            if rejecting and chosen.name == "Adam":
+                raise ValueError("minimize: Adam takes every step, and rejects none")
             start = theta.ravel().astype(np.float64)
             file = None
             if state is not None:
@@ -175,13 +186,17 @@ def minimize(
             run = Run(chosen, start, theta.shape, theta.dtype, file, every, resume, callback)
     told = None
     if run is not None:
-        told = run.shape, run.dtype, run.method.options if run.method.squares else None
-    shape, dtype, settings = world.bcast(told, 0)
-    ranks = Ranks(misfit, shape, dtype, world)
+        settings = run.method.options if run.method.squares else None
+        told = run.shape, run.dtype, settings, bool(rejecting)
+    shape, dtype, settings, rejects = world.bcast(told, 0)
+    with agreed(world):
+        if bool(rejecting) != rejects:
+            raise ValueError("minimize: reject is given on some ranks only")
+    ranks = Ranks(misfit, shape, dtype, world, rejecting)
     if settings is not None:
         begin = None if run is None else run.start
         memory, ridge = settings["memory"], settings["ridge"]
-        ranks = Residuals(misfit, shape, dtype, world, memory, ridge, begin)
+        ranks = Residuals(misfit, shape, dtype, world, rejecting, memory, ridge, begin)
     if run is None:
         with _ended_by_interrupts():
             return ranks.serve()

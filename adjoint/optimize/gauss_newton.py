@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..variable import Array
-from .krylov import KrylovSteps, RowSteps
-from .method import Outcome, Remembered, Report
+from .damped_steps import KrylovSteps, RowSteps
+from .method import Outcome, Remembered, Report, refuse_unknown
 
 #: Damping after a step that brought less than this of what was predicted, and after others.
 _RATIOS = ((0.3, 2.0), (0.7, 1.0), (np.inf, 0.5))
@@ -77,16 +77,13 @@ class GaussNewton:
     DOI 10.1137/0917003
     """
 
+    name = "Gauss-Newton"
     remembers = squares = True
 
-    def __init__(self, name: str, options: dict[str, Any], known: dict[str, Any]) -> None:
-        self.name = name
+    def __init__(self, options: dict[str, Any], known: dict[str, Any]) -> None:
         self.options = options
-        unknown = sorted({*options} - {*known})
-        if unknown:
-            raise ValueError(
-                f"minimize: {name} has no option {', '.join(unknown)}; it has {', '.join(known)}"
-            )
+        name = self.name
+        refuse_unknown(name, options, known)
         if not options["damping"] > 0:
             raise ValueError(f"minimize: {name}: damping is {options['damping']}, expected > 0")
         if not options["ridge"] >= 0:

@@ -1,7 +1,8 @@
 """What an optimiser on the root is to the run that drives it.
 
 A method asks for values and gradients with ``evaluate(theta)`` and announces every iterate, the
-first included, with ``report(theta)``. It knows nothing of ranks, files and terminals.
+first included, with ``report(theta)``. It knows nothing of ranks, files and terminals. Where the
+misfit rejects a point, it is told an infinite value and a gradient of zeros.
 """
 
 from __future__ import annotations
@@ -56,3 +57,12 @@ class Method(Protocol):
 
     def recall(self, arrays: Remembered, size: int) -> Array | None:
         """Return the iterate of what a state file holds; ``None`` where it is of another layout."""
+
+
+def refuse_unknown(name: str, options: dict[str, Any], known: dict[str, Any]) -> None:
+    """Raise on options that a method of ours does not have."""
+    unknown = sorted({*options} - {*known})
+    if unknown:
+        raise ValueError(
+            f"minimize: {name} has no option {', '.join(unknown)}; it has {', '.join(known)}"
+        )

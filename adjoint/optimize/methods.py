@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..variable import Array
+from .adam import Adam
 from .gauss_newton import GaussNewton
 from .method import Bounds, Evaluate, Method, Outcome, Remembered, Report
 
@@ -45,8 +46,10 @@ def make_method(name: str, options: dict[str, Any] | None, bounds: Bounds | None
         raise ValueError(f"minimize: {name} takes no bounds; {', '.join(BOUNDED)} do")
     merged = {**DEFAULTS[name], **(options or {})}
     if name == "Gauss-Newton":
-        return GaussNewton(name, merged, DEFAULTS[name])
-    return Adam(merged, bounds) if name == "Adam" else SciPy(name, merged, bounds)
+        return GaussNewton(merged, DEFAULTS[name])
+    if name == "Adam":
+        return Adam(merged, DEFAULTS[name], bounds)
+    return SciPy(name, merged, bounds)
 
 
 def make_bounds(bounds: Any, shape: tuple[int, ...]) -> Bounds | None:
@@ -88,7 +91,15 @@ def make_bounds(bounds: Any, shape: tuple[int, ...]) -> Bounds | None:
 
 
 class SciPy:
-    """Any method of ``scipy.optimize.minimize`` that lives on values and gradients."""
+    """Any method of ``scipy.optimize.minimize`` that lives on values and gradients.
+
+    Notes
+    -----
+    Line searches interpolate, which an infinite value would end. A point ``x`` that the misfit
+    rejects has the value ``f + |∇f·(x − θ)|`` and the gradient zero here, with ``θ`` the point of
+    the lowest value ``f`` so far: the cubic and the quadratic through both ends of that way are
+    least at a ninth and a quarter of it.
+    """
 
     remembers = squares = False
 
@@ -106,14 +117,22 @@ class SciPy:
         from scipy import optimize
 
         evaluations = 0
+        lowest = theta, np.inf, np.zeros_like(theta)
 
         def both(x: Array) -> tuple[float, Array]:
-            nonlocal evaluations
-            result = evaluate(np.array(x, dtype=float))  # some methods reuse the array
+            nonlocal evaluations, lowest
+            x = np.array(x, dtype=float)  # some methods reuse the array
+            value, gradient = evaluate(x)
             evaluations += 1
             if evaluations == 1:
                 report(x)
-            return result
+            if value == np.inf:
+                value = lowest[1] + abs(float(lowest[2] @ (x - lowest[0])))
+                # trust-constr wonders about two equal gradients.
+                warnings.filterwarnings("ignore", "delta_grad == 0.0")
+            elif value < lowest[1]:
+                lowest = x, value, gradient
+            return value, gradient
 
         def iterate(x: Array, *state: Any) -> None:
             if evaluations > 1:  # trust-constr announces the start as well
@@ -138,84 +157,3 @@ class SciPy:
             bool(found.success),
             message.decode() if isinstance(message, bytes) else str(message),
         )
-
-
-class Adam:
-    r"""Adaptive moment estimation.
-
-    Notes
-    -----
-    With the gradient :math:`g_t` at iterate :math:`\theta_{t-1}`, elementwise,
-
-    .. math::
-
-        m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad
-        v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \qquad
-        \theta_t = \theta_{t-1}
-            - \alpha \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon},
-
-    then projected onto the bounds, if there are any.
-
-    References
-    ----------
-    Kingma, Ba (2015). Adam: A method for stochastic optimization. ICLR.
-    DOI 10.48550/arXiv.1412.6980
-    """
-
-    name = "Adam"
-    remembers = True
-    squares = False
-
-    def __init__(self, options: dict[str, Any], bounds: Bounds | None) -> None:
-        unknown = sorted({*options} - {*DEFAULTS["Adam"]})
-        if unknown:
-            raise ValueError(
-                f"minimize: Adam has no option {', '.join(unknown)}; "
-                f"it has {', '.join(DEFAULTS['Adam'])}"
-            )
-        for name in ("beta1", "beta2"):
-            if not 0 <= options[name] < 1:
-                raise ValueError(f"minimize: Adam: {name} is {options[name]}, expected 0 to 1")
-        self.options = options
-        self.bounds = bounds
-
-    def run(
-        self, theta: Array, evaluate: Evaluate, report: Report, remembered: Remembered | None = None
-    ) -> Outcome:
-        o = self.options
-        if remembered is None:
-            t = 0
-            theta = self._project(theta)
-            value, gradient = evaluate(theta)
-            mean, square = np.zeros_like(theta), np.zeros_like(theta)
-            report(theta, self._memory(t, value, theta, gradient, mean, square))
-        else:
-            rows = remembered["remembered"]
-            t, value = int(rows[0, 0]), float(rows[1, 0])
-            theta, gradient, mean, square = rows[:, 1:].copy()
-        while t < o["maxiter"] and np.abs(gradient).max() > o["gtol"]:
-            t += 1
-            mean = o["beta1"] * mean + (1 - o["beta1"]) * gradient
-            square = o["beta2"] * square + (1 - o["beta2"]) * gradient**2
-            unbiased_mean = mean / (1 - o["beta1"] ** t)
-            unbiased_square = square / (1 - o["beta2"] ** t)
-            step = o["learning_rate"] * unbiased_mean / (np.sqrt(unbiased_square) + o["epsilon"])
-            theta = self._project(theta - step)
-            value, gradient = evaluate(theta)
-            report(theta, self._memory(t, value, theta, gradient, mean, square))
-        success = bool(np.abs(gradient).max() <= o["gtol"])
-        message = "the gradient is within gtol" if success else "maxiter iterations were made"
-        return Outcome(theta, value, gradient, success, message)
-
-    def _project(self, theta: Array) -> Array:
-        return theta if self.bounds is None else np.clip(theta, *self.bounds)
-
-    def recall(self, arrays: Remembered, size: int) -> Array | None:
-        rows = arrays.get("remembered")
-        return None if rows is None or rows.shape != (4, size + 1) else rows[0, 1:]
-
-    @staticmethod
-    def _memory(t: int, value: float, *vectors: Array) -> Remembered:
-        """Return iterate, gradient and moments as rows, with iteration and value before them."""
-        numbers = np.array([[t], [value], [0.0], [0.0]])
-        return {"remembered": np.concatenate([numbers, np.stack(vectors)], axis=1)}

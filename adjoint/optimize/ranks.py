@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..spans import sent, span
 from ..variable import Array, Variable
-from ..world import portable
+from ..world import agreed_or_ended, portable, restored
 from .evaluation import resident, value_and_gradient
 from .result import Result
 
@@ -18,13 +18,27 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
+Rejecting = tuple[type[Exception], ...]
+
+
 class Ranks:
     """The misfit on all ranks, and what they tell each other.
 
     Rank 0 calls :meth:`compute` and :meth:`release`, the others are in :meth:`serve`.
 
+    Parameters
+    ----------
+    misfit : callable
+    shape, dtype
+        Of theta.
+    world : mpi4py.MPI.Comm
+    reject : tuple of exception classes
+        By which the misfit says on all ranks that a point is not admissible.
+
     Attributes
     ----------
+    rejection : str
+        What the last of these exceptions said.
     running : bool
         Whether an evaluation is under way. An exception that leaves it leaves it on all ranks, or
         ends the job: nothing may be sent then.
@@ -36,15 +50,21 @@ class Ranks:
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         world: MPI.Comm,
+        reject: Rejecting = (),
     ) -> None:
         self.misfit = misfit
         self.shape = shape
         self.dtype = dtype
         self.world = world
+        self.reject = reject
+        self.rejection = ""
         self.running = False
 
     def compute(self, theta: Array, where: str) -> tuple[float, Array, float]:
-        """Return value, gradient and the largest memory of any rank, in bytes."""
+        """Return value, gradient and the largest memory of any rank, in bytes.
+
+        Where the misfit rejects the point, the value is infinite and the gradient zero.
+        """
         with self._together("evaluate"):
             value, gradient, memory = self._evaluate(theta, where)
         if not np.isfinite(gradient).all():
@@ -57,12 +77,11 @@ class Ranks:
             self.world.bcast("return", 0)
             self.world.bcast(outcome, 0)
             return
-        kind, message = portable(outcome)
-        arguments: tuple[Any, ...] = (f"rank 0: {message}",)
+        content: tuple[type[BaseException], Any] = portable(outcome)
         if isinstance(outcome, SystemExit):
-            arguments = (outcome.code if isinstance(outcome.code, int) else 1,)
+            content = SystemExit, outcome.code if isinstance(outcome.code, int) else 1
         self.world.bcast("raise", 0)
-        self.world.bcast((kind, arguments), 0)
+        self.world.bcast(content, 0)
 
     def serve(self) -> Result:
         """Do what rank 0 does until it is done."""
@@ -76,12 +95,8 @@ class Ranks:
             if command == "return":
                 result: Result = content
                 return result
-            kind, arguments = content
-            try:
-                error = kind(*arguments)
-            except Exception:  # an exception that is not made from one message
-                error = RuntimeError(f"{kind.__name__}: {arguments[0]}")
-            raise error
+            kind, message = content
+            raise SystemExit(message) if kind is SystemExit else restored(kind, message, 0)
 
     @contextmanager
     def _together(self, command: str) -> Iterator[None]:
@@ -96,11 +111,20 @@ class Ranks:
         return np.empty(int(np.prod(self.shape)))
 
     def _evaluate(self, theta: Array, where: str = "") -> tuple[float, Array, float]:
-        from mpi4py import MPI
-
         if self.world.rank == 0 and self.world.size > 1:
             sent(theta.nbytes)
         self.world.Bcast(theta, 0)
+        try:
+            with agreed_or_ended(self.world) if self.reject else nullcontext():
+                value, gradient = self._value_and_gradient(theta, where)
+        except self.reject as error:
+            value, gradient, self.rejection = np.inf, np.zeros_like(theta), str(error)
+        return value, gradient, self._memory()
+
+    def _value_and_gradient(self, theta: Array, where: str) -> tuple[float, Array]:
+        """Return the value at a theta that all ranks have, and its gradient, on rank 0."""
+        from mpi4py import MPI
+
         point = theta.reshape(self.shape).astype(self.dtype, copy=False)
         value, partial = value_and_gradient(self.misfit, point, self.world, where)
         gradient = np.empty_like(theta)
@@ -108,11 +132,7 @@ class Ranks:
             sent(gradient.nbytes)
         with span("wait"):
             self.world.Reduce(partial.ravel().astype(np.float64), gradient, MPI.SUM, 0)
-        return value, gradient, self._memory()
-
-    def _require_finite(self, value: float, where: str) -> None:
-        if self.world.rank == 0 and not np.isfinite(value):
-            raise FloatingPointError(f"minimize: the misfit is {value} at {where}")
+        return value, gradient
 
     def _memory(self) -> float:
         """Return the largest resident set of any rank, on rank 0; collective."""

@@ -11,7 +11,7 @@ from ..jacobian import Jacobian
 from ..variable import Array, Variable
 from ..world import agreed
 from .composite import Composite
-from .ranks import Ranks
+from .ranks import Ranks, Rejecting
 from .secant import Secant
 from .state import StateError
 from .sums import summed
@@ -81,7 +81,7 @@ class Residuals(Ranks):
     misfit : callable
         Returns this rank's part of the residual. Of a :class:`Composite`, the outer derivative is
         learned; see :class:`Secant`.
-    shape, dtype, world
+    shape, dtype, world, reject
         As of :class:`Ranks`.
     memory : int
         Largest rank of what is learned.
@@ -97,11 +97,12 @@ class Residuals(Ranks):
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         world: MPI.Comm,
+        reject: Rejecting,
         memory: int,
-        ridge: float = 0.0,
-        start: Array | None = None,
+        ridge: float,
+        start: Array | None,
     ) -> None:
-        super().__init__(misfit, shape, dtype, world)
+        super().__init__(misfit, shape, dtype, world, reject)
         self.learns: bool = world.bcast(isinstance(misfit, Composite), 0)
         with agreed(world):
             if isinstance(misfit, Composite) != self.learns:
@@ -142,10 +143,11 @@ class Residuals(Ranks):
         with self._together("restore"):
             self._restore(theta)
 
-    def _evaluate(self, theta: Array, where: str = "") -> tuple[float, Array, float]:
+    def _value_and_gradient(self, theta: Array, where: str) -> tuple[float, Array]:
         former, point = self._point, self._at(theta)
         with agreed(self.world):
-            self._require_finite(point.value, where)
+            if not np.isfinite(point.value):
+                raise FloatingPointError(f"minimize: the misfit is {point.value} at {where}")
         gradient = np.zeros_like(theta)
         lower = former is None or point.value < former.value
         if lower:
@@ -154,11 +156,10 @@ class Residuals(Ranks):
             self._point = point
         if self.learns:
             self._learn(former, point)
-        return point.value, gradient, self._memory()
+        return point.value, gradient
 
     def _at(self, theta: Array) -> Any:
-        """Return the point, with its value, of the theta of rank 0."""
-        self.world.Bcast(theta, 0)
+        """Return the point, with its value, of a theta that all ranks have."""
         x = theta.reshape(self.shape).astype(self.dtype)
         kind: Any = _Parts if self.learns else _Whole
         point = kind(self.misfit, x, self.world)
@@ -206,6 +207,7 @@ class Residuals(Ranks):
         return arrays
 
     def _restore(self, theta: Array) -> None:
+        self.world.Bcast(theta, 0)
         self._point = self._at(theta)
         if not self.learns:
             return

@@ -131,6 +131,8 @@ class Run:
                 self._origin = time.perf_counter() - self._seconds
             where = f"evaluation {self.evaluations}, after iteration {len(self.history) - 1}"
             value, gradient, self._memory = self._ranks.compute(theta, where)
+            if value == np.inf and self.evaluations == 0:
+                raise ValueError(f"minimize: the misfit rejects theta0: {self._ranks.rejection}")
             self._seconds = time.perf_counter() - self._origin
             if self._journal is not None:
                 self._journal.append(point, value, gradient, self._seconds, self._memory)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import written_whole
+from ..files import require_writable, written_whole
 from ..variable import Array
 
 FORMAT = "adjoint.optimize state 1"
@@ -57,11 +57,8 @@ class StateFile:
         """Raise ``OSError`` if a file cannot be written here."""
         if os.path.isdir(self.path):
             raise IsADirectoryError(f"{self.name}: state file {self.path} is a directory")
-        beside = f"{self.path}.tmp"  # where it is written, too
         try:
-            with open(beside, "wb"):
-                pass
-            os.remove(beside)
+            require_writable(self.path)
         except OSError as error:
             raise self._unwritable(error) from error
 

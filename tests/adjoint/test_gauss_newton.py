@@ -10,8 +10,8 @@ import pytest
 from scipy.optimize import least_squares
 
 from adjoint.optimize import Composite, Result, StateError, minimize
+from adjoint.optimize.damped_steps import KrylovSteps, RowSteps
 from adjoint.optimize.gauss_newton import _next_forcing
-from adjoint.optimize.krylov import KrylovSteps, RowSteps
 
 START = np.linspace(-1.0, 1.5, 6)
 

@@ -19,7 +19,7 @@ import pytest
 import scipy.optimize
 
 from adjoint import Tape, Variable
-from adjoint.optimize import Iteration, Result, minimize
+from adjoint.optimize import Composite, Iteration, Result, minimize
 
 START = np.linspace(-1.0, 1.5, 5)
 SCIPY = ("L-BFGS-B", "CG", "BFGS", "Newton-CG", "TNC", "SLSQP", "trust-constr")
@@ -100,6 +100,70 @@ def test_one_run_of_the_misfit_gives_value_and_gradient(method: str) -> None:
     found = quiet(counting, START, method, options=_limit(method, 8))
     assert len(points) == found.evaluations
     assert all(a != b for a, b in zip(points, points[1:]))
+
+
+SCALES = np.array([1.0, 10.0, 100.0])
+
+
+class Refused(Exception):
+    """There is no logarithm."""
+
+
+class Logarithm:
+    """``Σ (c x − ln x)``, least at ``1 / c``, or the residual ``ln(c x)``, of positive ``x``."""
+
+    def __init__(self) -> None:
+        self.evaluations = self.refused = 0
+
+    def of(self, x: Any) -> Any:
+        self.evaluations += 1
+        if x.value.min() <= 0:
+            self.refused += 1
+            raise Refused("x is negative")
+        return np.log(x)
+
+    def misfit(self, x: Any) -> Any:
+        return (SCALES * x - self.of(x)).sum()
+
+    def residual(self, x: Any) -> Any:
+        return self.of(SCALES * x)
+
+
+@pytest.mark.parametrize("method", SCIPY)
+def test_a_trial_that_the_misfit_rejects_is_followed_by_a_nearer_one(method: str) -> None:
+    logarithm = Logarithm()
+    found = quiet(logarithm.misfit, np.full(3, 0.5), method, reject=Refused)
+    assert 1 <= logarithm.refused < 20
+    assert found.evaluations == logarithm.evaluations < 150
+    if method != "SLSQP":  # which calls back at the first trial of each iteration
+        assert all(np.isfinite(i.loss) for i in found.history)
+    np.testing.assert_allclose(SCALES * found.theta, 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize("composite", [False, True])
+def test_gauss_newton_is_damped_where_the_residual_rejects(composite: bool) -> None:
+    logarithm = Logarithm()
+    residual: Any = logarithm.residual
+    if composite:
+        residual = Composite(lambda x: SCALES * x, logarithm.of)
+    found = quiet(residual, np.full(3, 0.5), "Gauss-Newton", reject=(Refused,),
+                  options={"maxiter": 30})  # fmt: skip
+    assert 1 <= logarithm.refused < 10
+    np.testing.assert_allclose(SCALES * found.theta, 1, rtol=1e-8)
+
+
+def test_values_that_are_not_finite_may_be_rejected() -> None:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = quiet(lambda x: (SCALES * x - np.log(x)).sum(), np.full(3, 0.5),
+                      reject=FloatingPointError)  # fmt: skip
+    np.testing.assert_allclose(SCALES * found.theta, 1, rtol=1e-6)
+
+
+def test_a_start_that_is_rejected_is_an_error() -> None:
+    with pytest.raises(ValueError, match="the misfit rejects theta0: x is negative"):
+        quiet(Logarithm().misfit, -np.ones(3), reject=Refused)
+    with pytest.raises(Refused):
+        quiet(Logarithm().misfit, np.full(3, 0.5))
 
 
 def test_history_describes_the_iterates() -> None:
@@ -244,6 +308,8 @@ def test_stop_iteration_in_the_callback_ends_the_run() -> None:
             r"shapes \(2,\) and \(2,\), expected \(5,\)",
         ),
         ({"options": {"maxcorr": 3}}, ValueError, "L-BFGS-B: Unknown solver options: maxcorr"),
+        ({"method": "Adam", "reject": ValueError}, ValueError, "Adam takes every step"),
+        ({"reject": "ValueError"}, TypeError, "reject is 'ValueError', expected classes"),
         ({"method": "Adam", "options": {"lr": 3}}, ValueError, "Adam has no option lr"),
         ({"method": "Adam", "options": {"beta1": 1}}, ValueError, "beta1 is 1"),
         ({"every": 0}, ValueError, "every is 0, expected at least 1"),

@@ -46,7 +46,7 @@ class Total(Operator):
 def misfit(x):
     global calls
     calls += 1
-    if calls == 6 and what == "fails on rank 1" and comm.rank == 1:
+    if calls == 6 and "on rank 1" in what and comm.rank == 1:
         raise ArithmeticError("alone")
     time.sleep(pause)
     valley = (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)[comm.rank :: comm.size]
@@ -62,7 +62,8 @@ sys.stdout.write(f"rank {comm.rank} pid {os.getpid()}\\n")
 sys.stdout.flush()
 comm.Barrier()
 found = minimize(misfit, np.linspace(-1, 1.5, 6), options={"maxiter": 30}, state=state, every=3,
-                 resume=True, callback=callback)
+                 resume=True, callback=callback,
+                 reject=ArithmeticError if what == "rejects on rank 1" else ())
 if comm.rank == 0:
     print("end", found.theta.tobytes().hex(), found.iterations, found.evaluations, flush=True)
 """
@@ -195,8 +196,9 @@ def test_an_interrupt_of_the_method_releases_the_ranks(whole: str, tmp_path: Pat
     assert line == whole
 
 
-def test_an_exception_on_one_rank_ends_the_job(tmp_path: Path) -> None:
-    with Job(tmp_path, tmp_path / "run.npz", 0.0, "fails on rank 1") as job:
+@pytest.mark.parametrize("what", ["fails", "rejects"])
+def test_an_exception_on_one_rank_ends_the_job(what: str, tmp_path: Path) -> None:
+    with Job(tmp_path, tmp_path / "run.npz", 0.0, f"{what} on rank 1") as job:
         job.read("iteration     0")
         assert job.ended() != 0
     assert "ArithmeticError: alone" in job.errors.read_text()

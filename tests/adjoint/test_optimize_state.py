@@ -139,6 +139,23 @@ def test_a_run_with_bounds_shape_and_metadata_continues(tmp_path: Path) -> None:
     assert found.theta.shape == (1, 5)
 
 
+def test_a_run_with_rejected_trials_continues(tmp_path: Path) -> None:
+    def misfit(x: Any) -> Any:
+        if x.value.min() <= 0:
+            raise ArithmeticError("there is no logarithm")
+        return (np.array([1.0, 10.0, 100.0]) * x - np.log(x)).sum()
+
+    def run(state: Any, **kwargs: Any) -> Result:
+        return minimize(misfit, np.full(3, 0.5), state=state, reject=ArithmeticError,
+                        progress=False, **kwargs)  # fmt: skip
+
+    whole = run(None, options={"maxiter": 12})
+    for stop in (1, 3, 7):
+        run(tmp_path / "state.npz", options={"maxiter": stop})
+        continued = run(tmp_path / "state.npz", options={"maxiter": 12}, resume=True)
+        assert facts(continued) == facts(whole)
+
+
 def test_a_continued_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = tmp_path / "run.npz"
     with pytest.raises(Stop):

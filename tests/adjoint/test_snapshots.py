@@ -156,13 +156,15 @@ def test_memory_is_used_again() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("4GB", 4 * 10**9), ("512 MiB", 512 * 2**20), ("1.5k", 1500), (1e6, 10**6), ("7", 7),
-     ("2e3", 2000), ("1 KiB", 1024)],
+     ("2e3", 2000), ("2e+3", 2000), (".5e1k", 5000), ("1 KiB", 1024)],
 )  # fmt: skip
 def test_numbers_of_bytes(text: str | float, expected: int) -> None:
     assert parse_bytes(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "GB", "4 XB", "-4GB", 0, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "text", ["", "GB", "4 XB", "-4GB", "1.2.3GB", ".", 0, float("nan"), float("inf")]
+)
 def test_what_is_no_number_of_bytes(text: str | float) -> None:
     with pytest.raises(ValueError, match=r"memory is .*, expected"):
         parse_bytes(text)

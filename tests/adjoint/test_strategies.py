@@ -71,12 +71,12 @@ def test_patterns_are_sorted_and_hold_their_diagonal(pattern: Any) -> None:
     )
 
 
-def test_a_failing_property_is_shrunk_and_names_the_rank() -> None:
+def test_a_failing_property_is_shrunk() -> None:
     @spmd
     @given(n=st.integers(0, 1000))
     @on_all_ranks
     def fails(n: int) -> None:
         assert n < 17, f"n = {n}"
 
-    with pytest.raises(AssertionError, match=r"rank 0: AssertionError\(.n = 17"):
+    with pytest.raises(AssertionError, match="n = 17"):
         fails()

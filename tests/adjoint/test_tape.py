@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 from adjoint import Operator, Spec, Tape, Variable
+from adjoint.comm import Allreduce
 from adjoint.tape import active_tape
 from adjoint.testing import check_vjp, dot_test
 
@@ -95,6 +97,23 @@ def test_cotangents_given_are_not_modified() -> None:
     tape.vjp([y, z, y], [w, v, w], [x])
     np.testing.assert_array_equal(w, 1)
     np.testing.assert_array_equal(v, 1)
+
+
+def test_results_are_the_callers_own() -> None:
+    with Tape(persistent=True) as tape:
+        x, y = tape.watch(np.ones((2, 3))), tape.watch(np.ones((2, 3)))
+        z = x + y
+        loss = z.sum()
+        turned = z.T
+    w, v = np.ones((3, 2)), np.ones((2, 3))
+    found = [
+        *tape.gradient(loss, [x, y, x]),
+        *tape.vjp([turned], [w], [x, y, turned]),
+        *tape.jvp([x, z, turned, turned], [x], [v]),
+    ]
+    for i, result in enumerate(found):
+        assert result.flags.writeable and result.flags.c_contiguous
+        assert not any(np.shares_memory(result, other) for other in (w, v, *found[:i]))
 
 
 def test_several_outputs_and_missing_cotangents() -> None:
@@ -214,6 +233,18 @@ def test_jvp_of_several_outputs_and_of_a_source() -> None:
     np.testing.assert_array_equal(tx, [1, -1])
 
 
+def test_a_tangent_given_to_an_intermediate_value_is_added_to_its_own() -> None:
+    with Tape(persistent=True) as tape:
+        x = tape.watch(np.array([1.0, 2.0]))
+        y = Allreduce(MPI.COMM_SELF)(x)  # whose rule runs also where x has no tangent
+        z = y * y
+    v, u, w = np.array([1.0, -1.0]), np.array([3.0, 5.0]), np.array([0.5, 2.0])
+    np.testing.assert_array_equal(tape.jvp([z], [y], [u])[0], 2 * y.value * u)
+    (t,) = tape.jvp([z], [x, y, x], [v, u, v])
+    gx, gy, again = tape.vjp([z], [w], [x, y, x])
+    assert t @ w == gx @ v + gy @ u + again @ v
+
+
 def test_nested_tapes_record_on_the_innermost() -> None:
     with Tape() as outer:
         x = outer.watch(np.array(2.0))
@@ -268,6 +299,8 @@ def test_watch_copies_and_takes_only_floating_point_values() -> None:
     [
         (lambda w: (w[:1],), r"Wrong\.vjp: cotangent of input 0 has shape \(1,\), expected \(3,\)"),
         (lambda w: (w, w), r"Wrong\.vjp: returned 2 cotangents for 1 inputs"),
+        (lambda w: w, r"Wrong\.vjp: returned a ndarray, expected a tuple with an entry for each"),
+        (lambda w: None, r"Wrong\.vjp: returned a NoneType, expected a tuple"),
     ],
 )
 def test_a_wrong_vjp_is_named(found: Any, message: str) -> None:
@@ -281,8 +314,45 @@ def test_a_wrong_vjp_is_named(found: Any, message: str) -> None:
     with Tape() as tape:
         x = tape.watch(np.ones(3))
         loss = Wrong()(x).sum()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         tape.gradient(loss, [x])
+
+
+def test_a_jvp_without_a_return_is_named() -> None:
+    class Forgetful(Operator):
+        def forward(self, x: Any) -> Any:
+            return x + 0
+
+        def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
+            pass
+
+    with Tape() as tape:
+        x = tape.watch(np.ones(3))
+        y = Forgetful()(x)
+    with pytest.raises(ValueError, match=r"Forgetful\.jvp: returned 0 tangents for 1 outputs"):
+        tape.jvp([y], [x], [np.ones(3)])
+
+
+def test_an_output_may_be_a_python_number_but_no_list() -> None:
+    class Square(Operator):
+        def forward(self, x: Any) -> Any:
+            return float(x @ x)
+
+        def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
+            return 2 * float(inputs[0] @ tangents[0])
+
+        def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
+            return (2 * cotangents[0] * inputs[0],)
+
+    for check in dot_test, check_vjp:
+        check(Square(), np.arange(3.0))
+
+    class Lists(Operator):
+        def forward(self, x: Any) -> Any:
+            return [x, x]
+
+    with Tape() as tape, pytest.raises(TypeError, match="Lists: forward returned a list, expected"):
+        Lists()(tape.watch(np.ones(2)))
 
 
 def test_calls_are_checked() -> None:
@@ -301,6 +371,8 @@ def test_calls_are_checked() -> None:
         x = tape.watch(np.ones(3))
     with pytest.raises(ValueError, match=r"loss has shape \(3,\), expected a scalar"):
         tape.gradient(x, [x])
+    with pytest.raises(TypeError, match="loss is a float, expected a Variable"):
+        tape.gradient(0.0, [x])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"tangent of a source has shape \(2,\), expected \(3,\)"):
         tape.jvp([x], [x], [np.ones(2)])
 

@@ -27,13 +27,14 @@ PROGRAMS: dict[str, Any] = {
         a.sum(axis=1, keepdims=True) + a.max(1, keepdims=True) - a.mean((0, 1)) + a.min()
     ),
     "join": lambda a, b: np.concatenate([a, np.stack([b, b])], axis=1),
+    "join vectors": lambda a, b: np.concatenate([a, b, [2.0]], axis=None) ** 2,
     "shape": lambda a, b: (
         a.reshape(3, 2) @ a + np.reshape(a, (3, -1))[:, :1] + a.transpose(1, 0)[0, 1]
     ),
     "ravel": lambda a, b: np.ravel(a)[:3] * b + np.expand_dims(b, 0) + np.squeeze(a[:1]),
     "index": lambda a, b: a[0] + a[:, 1][1] + b[::-1] + b[[0, 0, 2]] + b[b > 0].sum(),
     "where": lambda a, b: np.where(a > b, a, b) + np.clip(a, -1, 1),
-    "broadcast": lambda a, b: np.broadcast_to(b, (2, 3)) * a,
+    "broadcast": lambda a, b: np.broadcast_to(b, (2, 3)) * a + np.broadcast_to(a.sum(), 3),
     "iteration": lambda a, b: sum(row for row in a),
 }
 

@@ -64,6 +64,15 @@ def test_parts_of_their_own_are_not_summed() -> None:
 
 
 @everywhere
+def test_a_function_that_begins_with_a_sum_has_a_product_too() -> None:
+    theta = np.ones((2, 3))
+    jacobian = Jacobian(lambda x: x.sum() * np.ones(RANK), theta)
+    product = jacobian.rmatvec(np.ones(RANK))
+    np.testing.assert_array_equal(product, np.full((2, 3), SIZE * (SIZE - 1) / 2))
+    product += 1.0  # it is ours
+
+
+@everywhere
 def test_conjugate_gradients_of_scipy_agree_on_all_ranks() -> None:
     view = Jacobian(function, THETA).linear_operator()
     normal = LinearOperator((N, N), matvec=lambda v: view.rmatvec(view.matvec(v)) + v, dtype=float)

@@ -156,6 +156,8 @@ def test_unfit_arguments_raise_on_all_ranks() -> None:
                 Posterior(jacobian, 1.0, 1.0, 2)
     with pytest.raises(ValueError, match="oversampling is -1 and power 0"):
         largest_eigenpairs(lambda v: v, 3, 2, oversampling=-1)
+    with pytest.raises(FloatingPointError, match="largest_eigenpairs: a product is not finite"):
+        largest_eigenpairs(lambda v: v * np.nan, 3, 2)
     WORLD.Barrier()
 
 

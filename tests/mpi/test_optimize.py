@@ -101,6 +101,37 @@ def directory() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
+class Refused(Exception):
+    """A point has no misfit."""
+
+
+@pytest.mark.parallel(RANKS)
+@pytest.mark.parametrize("method", ["L-BFGS-B", "Gauss-Newton"])
+def test_a_trial_is_rejected_on_all_ranks_where_one_rejects_it(method: str) -> None:
+    comm = communicator()
+    scales = np.array([1.0, 10.0, 100.0])
+    mine = np.arange(scales.size) % comm.size == comm.rank  # none, on the fourth
+    refused = []
+
+    def misfit(x: Variable) -> Any:
+        with agreed(comm):
+            if x.value[mine].min(initial=1.0) <= 0:
+                refused.append(x.value)
+                raise Refused("there is no logarithm")
+        own = scales[mine] * x[mine]
+        if method == "Gauss-Newton":
+            return np.log(own)
+        return SumToRoot(comm)((own - np.log(own)).sum())
+
+    options = {"maxiter": 30}
+    found = quiet(misfit, method, theta0=np.full(3, 0.5), options=options, reject=Refused)
+    assert comm.allreduce(len(refused)) > 0
+    np.testing.assert_allclose(scales * found.theta, 1, rtol=1e-6)
+    if comm.size > 1:
+        with pytest.raises(ValueError, match="rank 1: minimize: reject is given on some ranks"):
+            quiet(misfit, method, reject=() if comm.rank else Refused)
+
+
 @pytest.mark.parallel(RANKS)
 @pytest.mark.parametrize("method", ["L-BFGS-B", "CG", "SLSQP"])
 def test_iterates_are_those_of_a_serial_run(method: str) -> None:

@@ -17,6 +17,13 @@ class Unusual(Exception):
         super().__init__(f"{first} and {second}")
 
 
+class Coded(Exception):
+    """Made from something else than a message."""
+
+    def __init__(self, answer: OSError) -> None:
+        super().__init__(f"code {answer.errno}")
+
+
 @pytest.mark.parallel([1, 2, 3])
 def test_a_communicator_has_one_duplicate() -> None:
     own = communicator()
@@ -39,6 +46,7 @@ def test_one_rank_s_exception_is_raised_on_all(faulty: tuple[int, ...]) -> None:
     for error, kind, message in (
         (ValueError("bad"), ValueError, f"rank {first}: bad"),
         (Unusual(1, 2), RuntimeError, f"rank {first}: Unusual: 1 and 2"),
+        (Coded(OSError(5, "")), RuntimeError, f"rank {first}: Coded: code 5"),
         (Local("here"), RuntimeError, f"rank {first}: Local: here"),
         (KeyError("name"), KeyError, f"rank {first}: 'name'"),
     ):

@@ -1,4 +1,4 @@
-"""Damped least squares steps from a Krylov space, truncated when they are good enough."""
+"""Damped least squares steps: from a Krylov space of the derivative, or from its few rows."""
 
 from __future__ import annotations
 
