@@ -313,7 +313,7 @@ def test_solvers_let_go_at_different_times_are_destroyed_together() -> None:
     solves = [LinearSolve(system.pattern, symmetric=True) for _ in range(3)]
     for solve in solves:
         solve(system.values, b)
-    shelf = door._shelves[system.pattern.comm.py2f()]
+    shelf = door.shelf_of(system.pattern.comm)
     alive = len(shelf._objects)
     solves[1].close()
     assert len(shelf._objects) == alive - 1
@@ -330,6 +330,34 @@ def test_solvers_let_go_at_different_times_are_destroyed_together() -> None:
         gc.collect()
     LinearSolve(system.pattern, symmetric=True)(system.values, b)
     assert len(shelf._objects) <= alive - 1
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_solvers_end_with_their_communicator() -> None:
+    """MPI gives the next one the same handle, and PETSc has one of its own for each."""
+
+    def next_handle() -> int:
+        comm = COMM.Dup()
+        handle: int = comm.py2f()
+        comm.Free()
+        return handle
+
+    handles, kept = [], []
+    for turn in range(4):
+        group = COMM.Split((RANK + turn) % 2)
+        first = 3 * group.rank
+        pattern = Pattern(np.arange(4), first + np.arange(3), comm=group)
+        solve = LinearSolve(pattern, options={"pc_type": "jacobi"})
+        np.testing.assert_allclose(solve(np.full(3, 2.0), np.ones(3)), 0.5)
+        if turn == 0:
+            solve.close()
+        elif turn == 1:
+            kept.append(solve)
+        del solve
+        gc.collect()
+        group.Free()
+        handles.append(next_handle())
+    assert set(handles) == set(handles[:1])
 
 
 @pytest.mark.parallel([2, 3])
