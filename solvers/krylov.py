@@ -93,8 +93,8 @@ class KrylovSolver:
     def install(self, values: Array) -> None:
         """Make these the matrix's values, unless they are already; collective.
 
-        An array that is read-only (as on a tape) is kept and recognised; of others a copy is kept
-        and compared.
+        An array that nobody can write to (as on a tape) is kept and recognised; of others a copy is
+        kept and compared.
         """
         known = self._installed
         same = known is not None and (values is known or np.array_equal(values, known))
@@ -104,7 +104,7 @@ class KrylovSolver:
             self._build(values)
         else:
             self._fill(values)
-        self._installed = values.copy() if values.flags.writeable else values
+        self._installed = values if _constant(values) else values.copy()
         self._ksp.setOperators(self._matrix)
         if self.setups == 0 or self._worn or self._lag <= 1 or self._pace == 0:
             self._renew()
@@ -342,6 +342,14 @@ class TransposedSolver(KrylovSolver):
 
     def install(self, values: Array) -> None:
         super().install(self._transpose.forward(values))
+
+
+def _constant(values: Array) -> bool:
+    """Return whether nobody can write to an array, nor to one that it is a view of."""
+    memory: Any = values
+    while isinstance(memory, np.ndarray) and not memory.flags.writeable:
+        memory = memory.base
+    return memory is None
 
 
 def reason_named(names: Any, code: int) -> str:

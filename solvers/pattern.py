@@ -130,8 +130,14 @@ class Pattern:
         pattern : Pattern
         values : numpy.ndarray of float64
             This rank's values.
+
+        Raises
+        ------
+        ValueError, TypeError
+            On all ranks, if a stripe is no matrix or has not as many columns as the ranks together.
         """
-        matrix = csr_matrix(stripe, dtype=np.float64)
+        with agreed(communicator(comm)):
+            matrix = csr_matrix(stripe, dtype=np.float64, copy=True)
         matrix.sum_duplicates()  # sorts, too
         pattern = cls(matrix.indptr, matrix.indices, columns, comm)
         with agreed(pattern.comm):
@@ -140,7 +146,7 @@ class Pattern:
                     f"Pattern.from_scipy: stripe has {matrix.shape[1]} columns, expected "
                     f"{pattern.shape[1]}, the sum of all ranks' columns"
                 )
-        return pattern, matrix.data.copy()
+        return pattern, matrix.data
 
     @property
     def row_range(self) -> tuple[int, int]:

@@ -154,6 +154,18 @@ def test_values_changed_in_place_are_noticed() -> None:
 
 
 @everywhere
+def test_values_changed_behind_a_view_that_is_read_only_are_noticed() -> None:
+    system = System(SPLITS[0], symmetric=False)
+    solve = LinearSolve(system.pattern)
+    view = system.values.view()
+    view.flags.writeable = False
+    b = system.b[system.part]
+    x = solve(view, b)
+    system.values *= 2
+    np.testing.assert_allclose(solve(view, b), x / 2, atol=1e-8)
+
+
+@everywhere
 def test_zero_has_the_solution_zero() -> None:
     system = System(SPLITS[0], symmetric=True)
     solve = LinearSolve(system.pattern, symmetric=True)
