@@ -173,9 +173,8 @@ def _require_fitting(name: str, pattern: Pattern, recorded: Pattern, values: Arr
 
 
 def _require_diagonal(name: str, pattern: Pattern) -> None:
-    first, end = pattern.row_range
-    rows = first + np.repeat(np.arange(end - first), np.diff(pattern.indptr))
-    missing = np.setdiff1d(np.arange(first, end), rows[pattern.indices == rows])
+    rows = pattern.rows
+    missing = np.setdiff1d(np.arange(*pattern.row_range), rows[pattern.indices == rows])
     if missing.size:
         raise ValueError(
             f"{name}: row {missing[0]} of the pattern has no diagonal entry, expected one in each"

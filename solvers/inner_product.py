@@ -92,8 +92,8 @@ class InnerProduct(Closing):
         kappa: Array = np.full(self.grid.padded_shape(1), -1.0)
         kappa[self.grid.numbers(1) >= 0] = 1.0
         self._pattern = pattern = matrix.pattern
-        rows = np.repeat(np.arange(pattern.local_shape[0]), np.diff(pattern.indptr))
-        self._rows, self._diagonal = rows, pattern.indices == rows + pattern.row_range[0]
+        self._rows = pattern.rows - pattern.row_range[0]
+        self._diagonal = pattern.indices == pattern.rows
         self._values = self.cell * (self.length**2 * matrix.forward(kappa) + self._diagonal)
 
     def apply(self, u: Array) -> Array:

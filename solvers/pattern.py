@@ -161,6 +161,12 @@ class Pattern:
         return int(self.column_starts[rank]), int(self.column_starts[rank + 1])
 
     @property
+    def rows(self) -> Array:
+        """Global row of each of this rank's entries, int64: what ``indices`` is of columns."""
+        rows: Array = np.repeat(np.arange(*self.row_range), self._row_lengths)
+        return rows
+
+    @property
     def square(self) -> bool:
         """Whether rows and columns are distributed alike."""
         return bool(np.array_equal(self.row_starts, self.column_starts))
