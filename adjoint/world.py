@@ -197,6 +197,16 @@ def agreed_or_ended(comm: MPI.Comm) -> Iterator[None]:
     agree(comm, error)
 
 
+def true_everywhere(comm: MPI.Comm, condition: bool) -> bool:
+    """Return whether a condition holds on all ranks; collective."""
+    from mpi4py import MPI
+
+    flag = np.array(bool(condition))
+    with span("wait"):
+        comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
+    return bool(flag)
+
+
 def all_arrive(comm: MPI.Comm) -> bool:
     """Return whether all ranks come here, or meet the same barrier, within ``PATIENCE``."""
     arrived = comm.Ibarrier()

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..spans import span
 from ..variable import Array
-from ..world import agree
+from ..world import agree, true_everywhere
 from .errors import ConvergenceError
 from .pattern import Pattern
 from .petsc import Owned, petsc, require_hypre, update_values
@@ -98,7 +98,7 @@ class KrylovSolver:
         """
         known = self._installed
         same = known is not None and (values is known or np.array_equal(values, known))
-        if self._same_everywhere(same):
+        if true_everywhere(self._pattern.comm, same):
             return
         if self._owned is None:
             self._build(values)
@@ -318,14 +318,6 @@ class KrylovSolver:
             return
         update_values()(self._matrix, (*self._entries, np.ascontiguousarray(values)))
 
-    def _same_everywhere(self, same: bool) -> bool:
-        from mpi4py import MPI
-
-        flag = np.array(same)
-        with span("wait"):
-            self._pattern.comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
-        return bool(flag)
-
 
 class TransposedSolver(KrylovSolver):
     """A solver for ``Aᵀ x = b`` that is given the values of ``A``, with a matrix of its own.
@@ -353,6 +345,6 @@ def _constant(values: Array) -> bool:
 
 
 def reason_named(names: Any, code: int) -> str:
-    """Return the name of a reason, of ``KSP.ConvergedReason`` or ``SNES.ConvergedReason``."""
+    """Return the name of a reason: of KSP's and SNES's ``ConvergedReason``, or TAO's ``Reason``."""
     found = [n for n in dir(names) if n.isupper() and getattr(names, n) == code]
     return min(found, key=len) if found else str(code)
