@@ -156,16 +156,11 @@ class LinearSolve(Closing, Operator):
     ) -> None:
         started_for(pattern.comm)
         with agreed(pattern.comm):
-            if not pattern.square:
-                raise ValueError(
-                    f"{self.name}: pattern has shape {pattern.shape} and {pattern.local_shape} on "
-                    "this rank, expected rows and columns to be distributed alike"
-                )
+            pattern.check_square(self)
             if not lag >= 1:
                 raise ValueError(f"{self.name}: lag is {lag}, expected 1 or more")
         self.pattern = pattern
         self.symmetric = symmetric
-        self.rtol = rtol
         self.settings = {**linear_options(symmetric, rtol, max_iterations), **(options or {})}
         self._direct = KrylovSolver(self.name, pattern, self.settings, prefix, warm, lag)
         self._adjoint = self._direct

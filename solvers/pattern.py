@@ -182,6 +182,14 @@ class Pattern:
         values *= np.repeat(y, self._row_lengths)
         return values
 
+    def check_square(self, operator: Operator) -> None:
+        """Raise, in the operator's name, unless rows and columns are distributed alike."""
+        if not self.square:
+            raise ValueError(
+                f"{operator.name}: pattern has shape {self.shape} and {self.local_shape} on this "
+                "rank, expected rows and columns to be distributed alike"
+            )
+
     def check_values(self, operator: Operator, values: Any) -> None:
         """Raise, in the operator's name, unless this rank's entries have one value each."""
         self._check_array(operator, "values", values, self.nnz)
