@@ -16,6 +16,7 @@ from .evolution import Evolution
 from .fluxes import Sides
 from .petsc import Closing
 from .sensors import Sensors
+from .spacing import node_spacing
 from .stencil import multigrid_options
 
 
@@ -128,9 +129,9 @@ class AdvectionDiffusion(Closing):
         **loop: Any,
     ) -> None:
         self.grid = grid
-        self.matrix = AdvectionDiffusionMatrix(grid, spacing, sides, flux)
-        self.load = InflowLoad(grid, spacing, sides, flux)
-        self.spacing = tuple(float(h) for h in np.broadcast_to(spacing, grid.ndim))
+        self.spacing = node_spacing(self.name, grid, spacing)
+        self.matrix = AdvectionDiffusionMatrix(grid, self.spacing, sides, flux)
+        self.load = InflowLoad(grid, self.spacing, sides, flux)
         positions = np.zeros((0, grid.ndim)) if sensors is None else sensors
         points = Sensors(f"{self.name}: sensors", grid, self.spacing, positions)
         self.sensors = points.owned

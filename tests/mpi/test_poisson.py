@@ -233,6 +233,10 @@ def test_bad_arguments_are_errors_on_all_ranks() -> None:
         DirichletLoad(grid, -1)
     with pytest.raises(ValueError, match="got spacing and extent, expected one of them"):
         Poisson(grid, spacing=0.1, extent=1.0)
+    with pytest.raises(ValueError, match=r"Poisson: extent is \(1, 0\), expected a positive"):
+        Poisson(grid, extent=(1, 0))
+    with pytest.raises(ValueError, match=r"Poisson: spacing is .* a positive length, or 2"):
+        Poisson(grid, spacing=(0.1, 0.1, np.inf)[: 2 + last])
     periodic = CartesianGrid((9, 8), periodic=(False, True))
     with pytest.raises(ValueError, match=r"grid has periodic \(False, True\), expected none"):
         Poisson(periodic)
