@@ -50,8 +50,8 @@ class AdvectionDiffusion(Closing):
         inflow value with it, flow that leaves takes ``u`` along, nothing diffuses through.
         ``"closed"``: that boundary lets nothing through.
     sensors : array_like, shape (sensors, ndim), optional
-        Positions in metres from the grid's first node, between nodes; ``u`` is interpolated
-        linearly.
+        Positions in metres from the grid's first node, between nodes, the same on all ranks; ``u``
+        is interpolated linearly.
     fixed : bool
         κ and v have no derivative and are refused as variables. Then the steps keep nothing for the
         reverse sweep, for ``u`` is linear in everything else.
