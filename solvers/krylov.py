@@ -106,7 +106,7 @@ class KrylovSolver:
             self._fill(values)
         self._installed = values if _constant(values) else values.copy()
         self._ksp.setOperators(self._matrix)
-        if self.setups == 0 or self._worn or self._lag <= 1 or self._pace == 0:
+        if self._worn or self._pace == 0:  # which it is at first, and without a lag always
             self._renew()
         else:
             self._ksp.getPC().setReusePreconditioner(True)
@@ -195,7 +195,6 @@ class KrylovSolver:
             if self._new:
                 raise
             self._renew()
-            self._solution.set(0.0)
             self._ksp.setInitialGuessNonzero(False)
             return self._iterate(scale)
 
@@ -301,6 +300,8 @@ class KrylovSolver:
             for name in added:
                 database[name] = settings[name.removeprefix(prefix)]
             self._read_options(prefix)
+            if self._ksp.getType() == "preonly":  # which reads no tolerance, but is held to it
+                self._ksp.setTolerances(rtol=database.getReal(prefix + "ksp_rtol", None))
         finally:
             for name in added:
                 database.delValue(name)
@@ -346,5 +347,4 @@ def _constant(values: Array) -> bool:
 
 def reason_named(names: Any, code: int) -> str:
     """Return the name of a reason: of KSP's and SNES's ``ConvergedReason``, or TAO's ``Reason``."""
-    found = [n for n in dir(names) if n.isupper() and getattr(names, n) == code]
-    return min(found, key=len) if found else str(code)
+    return next((name for name in dir(names) if getattr(names, name) == code), str(code))

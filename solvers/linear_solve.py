@@ -103,8 +103,8 @@ class LinearSolve(Closing, Operator):
         On all ranks: wrong shape or dtype, values that are not finite, a matrix that is not square,
         or not symmetric though declared so.
     ConvergenceError
-        On all ranks, if the true residual is above ten times ``rtol`` and above what rounding
-        leaves, ``10 ε ‖A‖ ‖x‖``.
+        On all ranks, if the true residual is above ten times ``rtol`` and, where PETSc says that
+        the iteration converged, above what rounding leaves as well, ``10 ε ‖A‖ ‖x‖``.
     RuntimeError
         If PETSc is not running and the pattern is distributed over a part of the ranks: all
         start PETSc together. ``from petsc4py import PETSc`` on all ranks does it.

@@ -175,7 +175,6 @@ class Owned:
         self._shelf.clear(comm)
         self._key = self._shelf.put(objects)
         self._finalizer = weakref.finalize(owner, self._shelf.abandoned.add, self._key)
-        self._finalizer.atexit = False  # PETSc is finalised by then
 
     def close(self) -> None:
         """Destroy the objects now; collective."""

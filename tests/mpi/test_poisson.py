@@ -190,6 +190,7 @@ def test_boundary_values_of_every_kind() -> None:
         (Poisson(grid), {"boundary": field}),
     ):
         np.testing.assert_allclose(poisson(kappa, none, **arguments), 2.5, rtol=1e-8)
+    np.testing.assert_allclose(Poisson(grid, boundary=1)(kappa, none), 1.0, rtol=1e-8)
     np.testing.assert_array_equal(Poisson(grid)(kappa, none), 0.0)
 
     with Tape() as tape:
