@@ -87,8 +87,7 @@ class KrylovSolver:
         self._installed: Array | None = None
         self._warm, self._lag = warm, lag
         self._guesses: dict[str, Array] = {}
-        self._new, self._worn = True, False
-        self._pace = 0.0
+        self._pace = 0.0  # iterations of a digit when the preconditioner was new; 0 until measured
 
     def install(self, values: Array) -> None:
         """Make these the matrix's values, unless they are already; collective.
@@ -106,7 +105,7 @@ class KrylovSolver:
             self._fill(values)
         self._installed = values if _constant(values) else values.copy()
         self._ksp.setOperators(self._matrix)
-        if self._worn or self._pace == 0:  # which it is at first, and without a lag always
+        if self._pace == 0 or self._worn:  # without a lag it is never measured
             self._renew()
         else:
             self._ksp.getPC().setReusePreconditioner(True)
