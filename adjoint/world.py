@@ -106,8 +106,8 @@ def communicator(comm: MPI.Comm | None = None) -> MPI.Comm:
 def before_freeing(own: MPI.Comm, end: Callable[[], None]) -> None:
     """Have ``end()`` called, on all ranks, before a duplicate of the library is freed.
 
-    What an attribute's own callback destroys must not hold attributes of the same communicator,
-    as PETSc's objects do.
+    A callback of an attribute on it would come too late for PETSc's objects, which have attributes
+    on it themselves.
     """
     ends: Any = own.Get_attr(_ends_key())
     if ends is None:

@@ -220,7 +220,7 @@ class _Shelf:
         return self._count
 
     def destroy(self, key: int) -> None:
-        for item in self._objects.pop(key, ()):
+        for item in self._objects.pop(key, ()):  # or they ended with the communicator
             item.destroy()
 
     def clear(self, comm: MPI.Comm) -> None:
