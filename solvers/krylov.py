@@ -261,7 +261,6 @@ class KrylovSolver:
         )
         if pattern.comm.size > 1:
             del self._values  # PETSc has its own, in two blocks
-        self._matrix.assemble()
         # The arrays of a solve take the place of these while it runs.
         self._rhs, self._solution = (
             PETSc.Vec().createWithArray(np.zeros(rows), (rows, pattern.shape[0]), comm=pattern.comm)
@@ -313,8 +312,7 @@ class KrylovSolver:
     def _fill(self, values: Array) -> None:
         if self._pattern.comm.size == 1:  # PETSc works on this very array
             np.copyto(self._values, values)
-            self._matrix.assemble()
-            self._matrix.stateIncrease()
+            self._matrix.assemble()  # forgets what PETSc has derived from the former values
             return
         update_values()(self._matrix, (*self._entries, np.ascontiguousarray(values)))
 

@@ -161,6 +161,17 @@ def test_values_changed_in_place_are_noticed() -> None:
 
 
 @everywhere
+def test_sweeps_are_of_the_present_diagonal() -> None:
+    """Of which PETSc keeps the inverse; with that of 1 the iteration would diverge."""
+    pattern = Pattern([0, 1], [RANK])
+    options = {"ksp_type": "richardson", "pc_type": "sor"}
+    solve = LinearSolve(pattern, options=options, max_iterations=5)
+    for diagonal in (1.0, 4.0):
+        x = solve(np.full(1, diagonal), np.ones(1))
+        np.testing.assert_allclose(x, 1 / diagonal)
+
+
+@everywhere
 def test_values_changed_behind_a_view_that_is_read_only_are_noticed() -> None:
     system = System(SPLITS[0], symmetric=False)
     solve = LinearSolve(system.pattern)
