@@ -434,11 +434,12 @@ def test_solvers_let_go_at_different_times_are_destroyed_together() -> None:
 def test_solvers_end_with_their_communicator() -> None:
     """MPI gives the next one the same handle, and PETSc has one of its own for each."""
 
-    def next_handle() -> int:
-        comm = COMM.Dup()
-        handle: int = comm.py2f()
-        comm.Free()
-        return handle
+    def free_handles() -> tuple[int, ...]:
+        comms = [COMM.Dup() for _ in range(12)]
+        handles = tuple(comm.py2f() for comm in comms)
+        for comm in comms:
+            comm.Free()
+        return handles
 
     door.petsc()  # starts on all ranks together
     handles, kept = [], []
@@ -455,7 +456,7 @@ def test_solvers_end_with_their_communicator() -> None:
         del solve
         gc.collect()
         group.Free()
-        handles.append(next_handle())
+        handles.append(free_handles())
     assert set(handles) == set(handles[:1])
 
 
