@@ -11,7 +11,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -30,9 +30,20 @@ def _duplicate_key() -> int:
     from mpi4py import MPI
 
     def release(comm: MPI.Comm, keyval: int, own: MPI.Comm) -> None:
+        ends: Any = own.Get_attr(_ends_key())
+        for end in ends or ():
+            end()
         own.Free()
 
     return MPI.Comm.Create_keyval(delete_fn=release)
+
+
+@cache
+def _ends_key() -> int:
+    """Attribute under which a duplicate carries what is called before it is freed."""
+    from mpi4py import MPI
+
+    return MPI.Comm.Create_keyval()
 
 
 @cache
@@ -90,6 +101,18 @@ def communicator(comm: MPI.Comm | None = None) -> MPI.Comm:
         comm.Set_attr(_duplicate_key(), own)
     duplicate: MPI.Comm = own
     return duplicate
+
+
+def before_freeing(own: MPI.Comm, end: Callable[[], None]) -> None:
+    """Have ``end()`` called, on all ranks, before a duplicate of the library is freed.
+
+    A callback of an attribute on it would come too late for PETSc's objects, which have attributes
+    on it themselves.
+    """
+    ends: Any = own.Get_attr(_ends_key())
+    if ends is None:
+        own.Set_attr(_ends_key(), ends := [])
+    ends.append(end)
 
 
 def agree(comm: MPI.Comm, error: Exception | None = None) -> None:
@@ -176,6 +199,16 @@ def agreed_or_ended(comm: MPI.Comm) -> Iterator[None]:
         sys.stderr.flush()
         comm.Abort(1)
     agree(comm, error)
+
+
+def true_everywhere(comm: MPI.Comm, condition: bool) -> bool:
+    """Return whether a condition holds on all ranks; collective."""
+    from mpi4py import MPI
+
+    flag = np.array(bool(condition))
+    with span("wait"):
+        comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
+    return bool(flag)
 
 
 def all_arrive(comm: MPI.Comm) -> bool:

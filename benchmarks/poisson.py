@@ -114,9 +114,8 @@ def first_check(poisson: Poisson, f: Any, repetitions: int) -> dict[str, list[fl
 def upwind(poisson: Poisson, speed: float) -> Any:
     """Return values of the pattern for ``speed ∂u/∂x`` along the first axis, first order upwind."""
     pattern, grid = poisson.matrix.pattern, poisson.grid
-    rows = np.repeat(np.arange(*pattern.row_range), np.diff(pattern.indptr))
-    before = grid.numbers(1)[:-2, 1:-1].ravel()[rows - pattern.row_range[0]]
-    here = (pattern.indices == rows).astype(float) - (pattern.indices == before)
+    before = grid.numbers(1)[:-2, 1:-1].ravel()[pattern.rows - pattern.row_range[0]]
+    here = (pattern.indices == pattern.rows).astype(float) - (pattern.indices == before)
     return here * speed / poisson.spacing[0]
 
 

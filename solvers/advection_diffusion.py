@@ -16,6 +16,7 @@ from .evolution import Evolution
 from .fluxes import Sides
 from .petsc import Closing
 from .sensors import Sensors
+from .spacing import node_spacing
 from .stencil import multigrid_options
 
 
@@ -49,8 +50,8 @@ class AdvectionDiffusion(Closing):
         inflow value with it, flow that leaves takes ``u`` along, nothing diffuses through.
         ``"closed"``: that boundary lets nothing through.
     sensors : array_like, shape (sensors, ndim), optional
-        Positions in metres from the grid's first node, between nodes; ``u`` is interpolated
-        linearly.
+        Positions in metres from the grid's first node, between nodes, the same on all ranks; ``u``
+        is interpolated linearly.
     fixed : bool
         κ and v have no derivative and are refused as variables. Then the steps keep nothing for the
         reverse sweep, for ``u`` is linear in everything else.
@@ -128,9 +129,9 @@ class AdvectionDiffusion(Closing):
         **loop: Any,
     ) -> None:
         self.grid = grid
-        self.matrix = AdvectionDiffusionMatrix(grid, spacing, sides, flux)
-        self.load = InflowLoad(grid, spacing, sides, flux)
-        self.spacing = tuple(float(h) for h in np.broadcast_to(spacing, grid.ndim))
+        self.spacing = node_spacing(self.name, grid, spacing)
+        self.matrix = AdvectionDiffusionMatrix(grid, self.spacing, sides, flux)
+        self.load = InflowLoad(grid, self.spacing, sides, flux)
         positions = np.zeros((0, grid.ndim)) if sensors is None else sensors
         points = Sensors(f"{self.name}: sensors", grid, self.spacing, positions)
         self.sensors = points.owned

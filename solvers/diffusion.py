@@ -11,31 +11,10 @@ from ..comm import CartesianGrid
 from ..operator import Operator
 from ..variable import Array
 from ..world import agreed
+from .spacing import node_spacing
 from .stencil import Stencil
 
 Slices = tuple[slice, ...]
-
-
-def node_spacing(
-    name: str,
-    grid: CartesianGrid,
-    spacing: float | Sequence[float] | None,
-    extent: float | Sequence[float] | None,
-) -> tuple[float, ...]:
-    """Return the distance of nodes along each axis, from itself or from the lengths of the box.
-
-    Raises
-    ------
-    ValueError
-        On all ranks, where both are given or do not fit the grid.
-    """
-    with agreed(grid.comm):
-        if spacing is not None and extent is not None:
-            raise ValueError(f"{name}: got spacing and extent, expected one of them")
-        if spacing is None:
-            lengths = np.broadcast_to(np.asarray(1.0 if extent is None else extent), grid.ndim)
-            spacing = [float(length) / (n + 1) for length, n in zip(lengths, grid.shape)]
-        return tuple(float(h) for h in np.broadcast_to(spacing, grid.ndim))
 
 
 class Faces:
@@ -52,6 +31,7 @@ class Faces:
 
     Attributes
     ----------
+    spacing : tuple of float
     weights : tuple of float
         ``1 / (2 h²)`` along each axis: times the sum of two nodes' ``κ``, the coupling of them.
     """
@@ -59,18 +39,14 @@ class Faces:
     def __init__(self, name: str, grid: CartesianGrid, spacing: float | Sequence[float]) -> None:
         self.grid = grid
         self.padded = grid.padded_shape(1)
-        steps = np.asarray(spacing, float)
+        self.spacing = node_spacing(name, grid, spacing)
         with agreed(grid.comm):
-            if steps.ndim > 1 or steps.size not in (1, grid.ndim) or not np.all(steps > 0):
-                raise ValueError(
-                    f"{name}: spacing is {spacing}, expected a positive length, or {grid.ndim}"
-                )
             if any(grid.periodic):
                 raise ValueError(
                     f"{name}: grid has periodic {grid.periodic}, expected none: all sides are "
                     "boundaries"
                 )
-        self.weights = tuple(float(0.5 / h**2) for h in np.broadcast_to(steps, grid.ndim))
+        self.weights = tuple(0.5 / h**2 for h in self.spacing)
 
     def within(self, axis: int, along: slice) -> Slices:
         """Return slices of the padded patch: ``along`` one axis, owned nodes along the others."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import TimeLoop
+from ..comm.grid import same_on_all_ranks
 from ..variable import Array, Variable
 from ..world import agreed
 from .implicit_steps import SCHEMES, ImplicitSteps
@@ -54,7 +55,8 @@ class Evolution(Closing, TimeLoop):
     Raises
     ------
     ValueError
-        On all ranks: bad arguments, wrong shapes, values that are not finite.
+        On all ranks: bad arguments, or others than rank 0's; wrong shapes, values that are not
+        finite.
     ConvergenceError
         On all ranks.
 
@@ -127,6 +129,9 @@ class Evolution(Closing, TimeLoop):
             if record is not None:
                 _require_fitting(self.name, pattern, *record)
         self.pattern, self.dt, self.steps, self.fixed = pattern, float(dt), int(steps), bool(fixed)
+        same_on_all_ranks(
+            pattern.comm, self.name, dt=self.dt, steps=self.steps, scheme=scheme, fixed=self.fixed
+        )
         if record is None:
             columns = pattern.local_shape[1]
             record = Pattern([0], [], columns, pattern.comm), np.empty(0)
@@ -173,9 +178,8 @@ def _require_fitting(name: str, pattern: Pattern, recorded: Pattern, values: Arr
 
 
 def _require_diagonal(name: str, pattern: Pattern) -> None:
-    first, end = pattern.row_range
-    rows = first + np.repeat(np.arange(end - first), np.diff(pattern.indptr))
-    missing = np.setdiff1d(np.arange(first, end), rows[pattern.indices == rows])
+    rows = pattern.rows
+    missing = np.setdiff1d(np.arange(*pattern.row_range), rows[pattern.indices == rows])
     if missing.size:
         raise ValueError(
             f"{name}: row {missing[0]} of the pattern has no diagonal entry, expected one in each"

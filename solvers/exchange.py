@@ -119,11 +119,11 @@ def swap(comm: MPI.Comm, outgoing: Mapping[int, Array]) -> dict[int, Array]:
 
     Ranks that send nothing are left out of the result.
     """
-    sent = np.zeros(comm.size, np.int64)
+    lengths = np.zeros(comm.size, np.int64)
     for rank, numbers in outgoing.items():
-        sent[rank] = len(numbers)
-    counts = np.empty_like(sent)
-    comm.Alltoall(sent, counts)
+        lengths[rank] = len(numbers)
+    counts = np.empty_like(lengths)
+    comm.Alltoall(lengths, counts)
     incoming: dict[int, Any] = {
         int(rank): np.empty(counts[rank], np.int64) for rank in np.flatnonzero(counts)
     }

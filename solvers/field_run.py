@@ -157,9 +157,7 @@ class FieldRun:
     def _evaluate(self, x: Array) -> tuple[float, Array]:
         where = f"evaluation {self.evaluations}, after iteration {len(self.history) - 1}"
         point = x.reshape(self._shape)
-        value, gradient = value_and_gradient(
-            self.misfit, point, self.comm, where, "minimize_field"
-        )  # fmt: skip
+        value, gradient = value_and_gradient(self.misfit, point, self.comm, where, "minimize_field")
         self.evaluations += 1
         value = self.comm.bcast(value, 0)
         fault = float(not np.isfinite(gradient).all())

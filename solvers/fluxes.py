@@ -122,7 +122,6 @@ class Fluxes(Faces):
                 raise ValueError(f"{name}: scheme is {scheme!r}, expected {' or '.join(SCHEMES)}")
             self.sides = _sides(name, sides, grid.ndim)
         self.scheme = scheme
-        self.lengths = tuple(float(np.sqrt(0.5 / w)) for w in self.weights)
         self._masks = [self._mask(axis) for axis in range(grid.ndim)]
 
     def require(self, kappa: Any, velocity: Any) -> None:
@@ -175,7 +174,7 @@ class Fluxes(Faces):
         of_c = slopes.of_c * (rates.a + rates.b)
         of_v = slopes.a_of_v * rates.a + slopes.b_of_v * rates.b
         of_kappa = of_c * (carried * self.weights[axis])
-        of_velocity = of_v * (flows * (0.5 / self.lengths[axis]))
+        of_velocity = of_v * (flows * (0.5 / self.spacing[axis]))
         for part in self._both(axis, faces):
             into[0][part] += of_kappa
             into[1][axis][part] += of_velocity
@@ -223,7 +222,7 @@ class Fluxes(Faces):
         carried, flows = self._masked(axis, faces)
         c = (kappa[before] + kappa[behind]) * (carried * self.weights[axis])
         along = velocity[axis]
-        v = (along[before] + along[behind]) * (flows * (0.5 / self.lengths[axis]))
+        v = (along[before] + along[behind]) * (flows * (0.5 / self.spacing[axis]))
         return c, v
 
     def _slopes(self, axis: int, kappa: Array, velocity: Array, faces: slice | None) -> Slopes:

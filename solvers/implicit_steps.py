@@ -54,9 +54,7 @@ class ImplicitSteps(Propagator):
         self._record = self._recorder.matrix(values)
         self._fixed = fixed
         self._rows = pattern.local_shape[0]
-        lengths, first = np.diff(pattern.indptr), pattern.row_range[0]
-        rows = first + np.repeat(np.arange(self._rows), lengths)
-        self._diagonal = np.flatnonzero(pattern.indices == rows)
+        self._diagonal = np.flatnonzero(pattern.indices == pattern.rows)
         self._fields = self._new_fields()
 
     def _new_fields(self) -> Array:

@@ -14,6 +14,7 @@ from ..world import agreed
 from .diffusion import DiffusionMatrix
 from .linear_solve import LinearSolve
 from .petsc import Closing
+from .spacing import node_spacing
 from .stencil import multigrid_options
 
 
@@ -40,7 +41,7 @@ class InnerProduct(Closing):
     Raises
     ------
     ValueError
-        On all ranks, for a wrong spacing or length.
+        On all ranks, for a wrong spacing or length, or a field of a wrong shape.
 
     Notes
     -----
@@ -76,11 +77,11 @@ class InnerProduct(Closing):
         with agreed(grid.comm):
             if not 0 <= length < np.inf:
                 raise ValueError(f"InnerProduct: length is {length}, expected 0 or more")
-        matrix = DiffusionMatrix(grid, spacing)
+        steps = node_spacing("InnerProduct", grid, spacing)
+        matrix = DiffusionMatrix(grid, steps)
         self.length = float(length)
-        steps = np.broadcast_to(np.asarray(spacing, float), grid.ndim)
-        self.cell = prod(float(h) for h in steps)
-        self.name = f"length {self.length!r}, spacing {[float(h) for h in steps]}"
+        self.cell = prod(steps)
+        self.name = f"length {self.length!r}, spacing {[*steps]}"
         self._solve: LinearSolve | None = None
         if self.length:
             self._assemble(matrix)
@@ -92,12 +93,13 @@ class InnerProduct(Closing):
         kappa: Array = np.full(self.grid.padded_shape(1), -1.0)
         kappa[self.grid.numbers(1) >= 0] = 1.0
         self._pattern = pattern = matrix.pattern
-        rows = np.repeat(np.arange(pattern.local_shape[0]), np.diff(pattern.indptr))
-        self._rows, self._diagonal = rows, pattern.indices == rows + pattern.row_range[0]
+        self._rows = pattern.rows - pattern.row_range[0]
+        self._diagonal = pattern.indices == pattern.rows
         self._values = self.cell * (self.length**2 * matrix.forward(kappa) + self._diagonal)
 
     def apply(self, u: Array) -> Array:
         """Return ``R u``, of ``[*grid.patch_shape]``; collective."""
+        self._require_patch("u", u)
         if self._solve is None:
             return self.cell * u
         extended = self._pattern.exchange.fetch(u.ravel())
@@ -120,6 +122,7 @@ class InnerProduct(Closing):
         -----
         Collective.
         """
+        self._require_patch("g", g)
         kept = g if free is None else np.where(free, g, 0.0)
         if self._solve is None:
             return kept / self.cell
@@ -144,6 +147,14 @@ class InnerProduct(Closing):
         if self._solve is None:
             return m
         return self._solve(self._values, self.cell * m.reshape(-1)).reshape(self.grid.patch_shape)
+
+    def _require_patch(self, argument: str, field: Array) -> None:
+        with agreed(self.grid.comm):
+            if np.shape(field) != self.grid.patch_shape:
+                raise ValueError(
+                    f"InnerProduct: {argument} has shape {np.shape(field)}, expected "
+                    f"{self.grid.patch_shape}"
+                )
 
     def close(self) -> None:
         """Destroy PETSc's objects; collective."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..spans import span
 from ..variable import Array
-from ..world import agree
+from ..world import agree, true_everywhere
 from .errors import ConvergenceError
 from .pattern import Pattern
 from .petsc import Owned, petsc, require_hypre, update_values
@@ -87,26 +87,25 @@ class KrylovSolver:
         self._installed: Array | None = None
         self._warm, self._lag = warm, lag
         self._guesses: dict[str, Array] = {}
-        self._new, self._worn = True, False
-        self._pace = 0.0
+        self._pace = 0.0  # iterations of a digit when the preconditioner was new; 0 until measured
 
     def install(self, values: Array) -> None:
         """Make these the matrix's values, unless they are already; collective.
 
-        An array that is read-only (as on a tape) is kept and recognised; of others a copy is kept
-        and compared.
+        An array that nobody can write to (as on a tape) is kept and recognised; of others a copy is
+        kept and compared.
         """
         known = self._installed
         same = known is not None and (values is known or np.array_equal(values, known))
-        if self._same_everywhere(same):
+        if true_everywhere(self._pattern.comm, same):
             return
         if self._owned is None:
             self._build(values)
         else:
             self._fill(values)
-        self._installed = values.copy() if values.flags.writeable else values
+        self._installed = values if _constant(values) else values.copy()
         self._ksp.setOperators(self._matrix)
-        if self.setups == 0 or self._worn or self._lag <= 1 or self._pace == 0:
+        if self._pace == 0 or self._worn:  # without a lag it is never measured
             self._renew()
         else:
             self._ksp.getPC().setReusePreconditioner(True)
@@ -195,7 +194,6 @@ class KrylovSolver:
             if self._new:
                 raise
             self._renew()
-            self._solution.set(0.0)
             self._ksp.setInitialGuessNonzero(False)
             return self._iterate(scale)
 
@@ -263,7 +261,6 @@ class KrylovSolver:
         )
         if pattern.comm.size > 1:
             del self._values  # PETSc has its own, in two blocks
-        self._matrix.assemble()
         # The arrays of a solve take the place of these while it runs.
         self._rhs, self._solution = (
             PETSc.Vec().createWithArray(np.zeros(rows), (rows, pattern.shape[0]), comm=pattern.comm)
@@ -301,6 +298,8 @@ class KrylovSolver:
             for name in added:
                 database[name] = settings[name.removeprefix(prefix)]
             self._read_options(prefix)
+            if self._ksp.getType() == "preonly":  # which reads no tolerance, but is held to it
+                self._ksp.setTolerances(rtol=database.getReal(prefix + "ksp_rtol", None))
         finally:
             for name in added:
                 database.delValue(name)
@@ -313,18 +312,9 @@ class KrylovSolver:
     def _fill(self, values: Array) -> None:
         if self._pattern.comm.size == 1:  # PETSc works on this very array
             np.copyto(self._values, values)
-            self._matrix.assemble()
-            self._matrix.stateIncrease()
+            self._matrix.assemble()  # forgets what PETSc has derived from the former values
             return
         update_values()(self._matrix, (*self._entries, np.ascontiguousarray(values)))
-
-    def _same_everywhere(self, same: bool) -> bool:
-        from mpi4py import MPI
-
-        flag = np.array(same)
-        with span("wait"):
-            self._pattern.comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
-        return bool(flag)
 
 
 class TransposedSolver(KrylovSolver):
@@ -344,7 +334,14 @@ class TransposedSolver(KrylovSolver):
         super().install(self._transpose.forward(values))
 
 
+def _constant(values: Array) -> bool:
+    """Return whether nobody can write to an array, nor to one that it is a view of."""
+    memory: Any = values
+    while isinstance(memory, np.ndarray) and not memory.flags.writeable:
+        memory = memory.base
+    return memory is None
+
+
 def reason_named(names: Any, code: int) -> str:
-    """Return the name of a reason, of ``KSP.ConvergedReason`` or ``SNES.ConvergedReason``."""
-    found = [n for n in dir(names) if n.isupper() and getattr(names, n) == code]
-    return min(found, key=len) if found else str(code)
+    """Return the name of a reason: of KSP's and SNES's ``ConvergedReason``, or TAO's ``Reason``."""
+    return next((name for name in dir(names) if getattr(names, name) == code), str(code))

@@ -103,8 +103,8 @@ class LinearSolve(Closing, Operator):
         On all ranks: wrong shape or dtype, values that are not finite, a matrix that is not square,
         or not symmetric though declared so.
     ConvergenceError
-        On all ranks, if the true residual is above ten times ``rtol`` and above what rounding
-        leaves, ``10 ε ‖A‖ ‖x‖``.
+        On all ranks, if the true residual is above ten times ``rtol`` and, where PETSc says that
+        the iteration converged, above what rounding leaves as well, ``10 ε ‖A‖ ‖x‖``.
     RuntimeError
         If PETSc is not running and the pattern is distributed over a part of the ranks: all
         start PETSc together. ``from petsc4py import PETSc`` on all ranks does it.
@@ -156,16 +156,11 @@ class LinearSolve(Closing, Operator):
     ) -> None:
         started_for(pattern.comm)
         with agreed(pattern.comm):
-            if not pattern.square:
-                raise ValueError(
-                    f"{self.name}: pattern has shape {pattern.shape} and {pattern.local_shape} on "
-                    "this rank, expected rows and columns to be distributed alike"
-                )
+            pattern.check_square(self)
             if not lag >= 1:
                 raise ValueError(f"{self.name}: lag is {lag}, expected 1 or more")
         self.pattern = pattern
         self.symmetric = symmetric
-        self.rtol = rtol
         self.settings = {**linear_options(symmetric, rtol, max_iterations), **(options or {})}
         self._direct = KrylovSolver(self.name, pattern, self.settings, prefix, warm, lag)
         self._adjoint = self._direct

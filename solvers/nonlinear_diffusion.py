@@ -12,9 +12,10 @@ from ..operator import Operator
 from ..tape import Tape
 from ..variable import Array, Variable, value_of
 from ..world import agreed
-from .diffusion import Faces, node_spacing
+from .diffusion import Faces
 from .nonlinear_solve import NonlinearSolve
 from .petsc import Closing
+from .spacing import node_spacing
 from .stencil import Stencil, multigrid_options
 
 Law = Callable[..., Any]

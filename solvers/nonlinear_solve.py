@@ -138,11 +138,7 @@ class NonlinearSolve(Closing, Operator):
     ) -> None:
         started_for(pattern.comm)
         with agreed(pattern.comm):
-            if not pattern.square:
-                raise ValueError(
-                    f"{self.name}: pattern has shape {pattern.shape} and {pattern.local_shape} on "
-                    "this rank, expected rows and columns to be distributed alike"
-                )
+            pattern.check_square(self)
         self.pattern = pattern
         self.symmetric = symmetric
         self._residual = residual

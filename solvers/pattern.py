@@ -130,8 +130,14 @@ class Pattern:
         pattern : Pattern
         values : numpy.ndarray of float64
             This rank's values.
+
+        Raises
+        ------
+        ValueError, TypeError
+            On all ranks, if a stripe is no matrix or has not as many columns as the ranks together.
         """
-        matrix = csr_matrix(stripe, dtype=np.float64)
+        with agreed(communicator(comm)):
+            matrix = csr_matrix(stripe, dtype=np.float64, copy=True)
         matrix.sum_duplicates()  # sorts, too
         pattern = cls(matrix.indptr, matrix.indices, columns, comm)
         with agreed(pattern.comm):
@@ -140,7 +146,7 @@ class Pattern:
                     f"Pattern.from_scipy: stripe has {matrix.shape[1]} columns, expected "
                     f"{pattern.shape[1]}, the sum of all ranks' columns"
                 )
-        return pattern, matrix.data.copy()
+        return pattern, matrix.data
 
     @property
     def row_range(self) -> tuple[int, int]:
@@ -153,6 +159,12 @@ class Pattern:
         """Global numbers of this rank's first column and of the column after its last."""
         rank = self.comm.rank
         return int(self.column_starts[rank]), int(self.column_starts[rank + 1])
+
+    @property
+    def rows(self) -> Array:
+        """Global row of each of this rank's entries, int64: what ``indices`` is of columns."""
+        rows: Array = np.repeat(np.arange(*self.row_range), self._row_lengths)
+        return rows
 
     @property
     def square(self) -> bool:
@@ -169,6 +181,14 @@ class Pattern:
         values: Array = extended[self.local_indices]
         values *= np.repeat(y, self._row_lengths)
         return values
+
+    def check_square(self, operator: Operator) -> None:
+        """Raise, in the operator's name, unless rows and columns are distributed alike."""
+        if not self.square:
+            raise ValueError(
+                f"{operator.name}: pattern has shape {self.shape} and {self.local_shape} on this "
+                "rank, expected rows and columns to be distributed alike"
+            )
 
     def check_values(self, operator: Operator, values: Any) -> None:
         """Raise, in the operator's name, unless this rank's entries have one value each."""

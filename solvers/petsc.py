@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..world import communicator
+from ..world import before_freeing, communicator
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -159,7 +159,7 @@ class Owned:
 
     Python's garbage collector runs at a different moment on every rank, but PETSc's objects must be
     destroyed collectively. Those whose owner was collected are kept, and destroyed when all ranks
-    have let go of them and the next ``Owned`` of their communicator is made.
+    have let go of them and the next ``Owned`` of their communicator is made, or it is freed.
 
     Parameters
     ----------
@@ -171,11 +171,10 @@ class Owned:
     """
 
     def __init__(self, owner: Any, comm: MPI.Comm, objects: Sequence[Any]) -> None:
-        self._shelf = _shelves.setdefault(comm.py2f(), _Shelf(comm))
-        self._shelf.clear()
+        self._shelf = shelf_of(comm)
+        self._shelf.clear(comm)
         self._key = self._shelf.put(objects)
         self._finalizer = weakref.finalize(owner, self._shelf.abandoned.add, self._key)
-        self._finalizer.atexit = False  # PETSc is finalised by then
 
     def close(self) -> None:
         """Destroy the objects now; collective."""
@@ -207,10 +206,9 @@ class Closing:
 
 
 class _Shelf:
-    """The PETSc objects that live on one communicator."""
+    """The PETSc objects that live on one communicator, the same on all its ranks."""
 
-    def __init__(self, comm: MPI.Comm) -> None:
-        self.comm = comm
+    def __init__(self) -> None:
         self.abandoned: set[int] = set()
         self._objects: dict[int, Sequence[Any]] = {}
         self._count = 0
@@ -222,15 +220,36 @@ class _Shelf:
         return self._count
 
     def destroy(self, key: int) -> None:
-        for item in self._objects.pop(key):
+        for item in self._objects.pop(key, ()):  # or they ended with the communicator
             item.destroy()
 
-    def clear(self) -> None:
+    def clear(self, comm: MPI.Comm) -> None:
         """Destroy what all ranks have abandoned; collective."""
-        everyones = self.comm.allgather(self.abandoned)
+        everyones = comm.allgather(self.abandoned)
         for key in sorted(set.intersection(*everyones)):
             self.abandoned.discard(key)
             self.destroy(key)
 
+    def empty(self) -> None:
+        """Destroy everything; collective."""
+        if not petsc().Sys.isFinalized():
+            for key in list(self._objects):
+                self.destroy(key)
 
-_shelves: dict[int, _Shelf] = {}
+
+def shelf_of(comm: MPI.Comm) -> _Shelf:
+    """Return what keeps the PETSc objects of the library's communicator, and goes with it."""
+    found: Any = comm.Get_attr(_shelf_key())
+    if found is None:
+        comm.Set_attr(_shelf_key(), found := _Shelf())
+        before_freeing(comm, found.empty)
+    shelf: _Shelf = found
+    return shelf
+
+
+@cache
+def _shelf_key() -> int:
+    """Attribute under which the library's communicator carries its shelf."""
+    from mpi4py import MPI
+
+    return MPI.Comm.Create_keyval()

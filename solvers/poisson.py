@@ -9,9 +9,10 @@ import numpy as np
 
 from ..comm import CartesianGrid
 from ..world import agreed
-from .diffusion import DiffusionMatrix, DirichletLoad, node_spacing
+from .diffusion import DiffusionMatrix, DirichletLoad
 from .linear_solve import LinearSolve
 from .petsc import Closing
+from .spacing import node_spacing
 from .stencil import multigrid_options
 
 

@@ -12,6 +12,7 @@ from ..comm import CartesianGrid
 from ..operator import Operator
 from ..variable import Array
 from ..world import agreed
+from .spacing import node_spacing
 
 
 class _Penalty(Operator):
@@ -34,16 +35,11 @@ class _Penalty(Operator):
 
     def __init__(self, grid: CartesianGrid, spacing: float | Sequence[float], **weights: float):
         self.grid = grid
-        steps = np.asarray(spacing, float)
+        self.spacing = node_spacing(self.name, grid, spacing)
         with agreed(grid.comm):
-            if steps.ndim > 1 or steps.size not in (1, grid.ndim) or not np.all(steps > 0):
-                raise ValueError(
-                    f"{self.name}: spacing is {spacing}, expected a positive length, or {grid.ndim}"
-                )
             for name, weight in weights.items():
                 if not 0 <= weight < np.inf:
                     raise ValueError(f"{self.name}: {name} is {weight}, expected 0 or more")
-        self.spacing = tuple(float(h) for h in np.broadcast_to(steps, grid.ndim))
         self.cell = prod(self.spacing)
         self._inner = grid.interior(1)
         self._shape = grid.padded_shape(1)

@@ -28,7 +28,7 @@ class Sensors:
     spacing : sequence of float
         Distance of nodes along each axis, in metres.
     positions : array_like, shape (points, ndim)
-        In metres from the grid's first node.
+        In metres from the grid's first node, the same on all ranks.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Sensors:
     Raises
     ------
     ValueError
-        On all ranks: positions of a wrong shape, not finite, or off the grid.
+        On all ranks: positions of a wrong shape, not finite, off the grid, or not those of rank 0.
     """
 
     def __init__(
@@ -49,6 +49,10 @@ class Sensors:
     ) -> None:
         with agreed(grid.comm):
             cells = _cells(name, grid, spacing, positions)
+        expected = grid.comm.bcast(cells, 0)
+        with agreed(grid.comm):
+            if not np.array_equal(cells, expected):
+                raise ValueError(f"{name} are not those of rank 0, expected the same on all ranks")
         last = np.asarray(grid.shape) - 1
         nearest = np.clip(np.rint(cells), 0, last).astype(np.int64)
         self.owned = np.flatnonzero(_ranks_of(grid, nearest) == grid.rank)

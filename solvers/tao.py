@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..variable import Array
+from ..world import true_everywhere
+from .krylov import reason_named
 from .petsc import Owned, petsc
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ PREFIX = "minimize_field_"
 
 #: TAO's own quasi-Newton matrix never holds a pair here, and is to have room for no more than one.
 _ROOM = f"{PREFIX}tao_blmvm_mat_lmvm_hist_size"
-
 
 #: Relative difference of two values of a misfit that may be rounding.
 _ROUNDING = 10 * np.finfo(float).eps
@@ -103,8 +104,6 @@ class BoundedStep:
         tao.setUp()
         objects = [tao, self._inverse, self._x, self._g, *self._limits]
         self._owned = Owned(self, comm, objects)
-        self._names = {code: name for name, code in vars(PETSc.TAO.Reason).items()
-                       if isinstance(code, int)}  # fmt: skip
 
     def take(self, point: Array, value: float, gradient: Array) -> Stepped:
         """Make one iteration from a point whose value and gradient are known; collective."""
@@ -114,11 +113,11 @@ class BoundedStep:
         self._x.setArray(point)
         self._tao.solve()
         code = int(self._tao.getConvergedReason())
-        reason = self._names.get(code, str(code))
+        reason = reason_named(petsc().TAO.Reason, code)
         found = self._x.getArray().copy()
-        if self._everywhere(np.array_equal(found, point)):
+        if true_everywhere(self._comm, np.array_equal(found, point)):
             return Stepped(False, point, value, gradient, reason)
-        if not self._everywhere(np.array_equal(found, self._last[0])):
+        if not true_everywhere(self._comm, np.array_equal(found, self._last[0])):
             self._last = (found, *self._evaluate(found))  # the search went back to an earlier one
         # A search that fails leaves TAO at its last point, wherever that is.
         lower = self._last[1] < value - _ROUNDING * abs(value)
@@ -145,13 +144,6 @@ class BoundedStep:
             self._last = (point, value, gradient)
         g.setArray(gradient)
         return value
-
-    def _everywhere(self, condition: bool) -> bool:
-        from mpi4py import MPI
-
-        flag = np.array(condition)
-        self._comm.Allreduce(MPI.IN_PLACE, flag, MPI.LAND)
-        return bool(flag)
 
 
 class _Calls:

@@ -53,7 +53,7 @@ class Transpose(Operator):
     def __init__(self, pattern: Pattern) -> None:
         self.pattern = pattern
         comm, begin = pattern.comm, pattern.column_range[0]
-        rows = np.repeat(np.arange(*pattern.row_range), np.diff(pattern.indptr))
+        rows = pattern.rows
         owner = np.searchsorted(pattern.column_starts, pattern.indices, side="right") - 1
         leaving = {int(r): np.flatnonzero(owner == r) for r in np.unique(owner) if r != comm.rank}
         new_rows = swap(comm, {r: pattern.indices[entries] for r, entries in leaving.items()})

@@ -98,6 +98,9 @@ def test_bad_arguments_are_errors_on_all_ranks() -> None:
     for dt, steps, message in ((0.0, 4, "dt is 0.0"), (0.1, 0, "steps is 0"), (0.1, 1.5, "steps")):
         with pytest.raises(ValueError, match=f"Evolution: {message}"):
             Evolution(pattern, dt, steps)  # type: ignore[arg-type]
+    if SIZE > 1:  # a step that each rank has found for itself
+        with pytest.raises(ValueError, match=r"Evolution: dt is 0\.2, expected 0\.1 as on rank 0"):
+            Evolution(pattern, 0.2 if last else 0.1, STEPS)
     with pytest.raises(ValueError, match="Evolution: scheme is 'leapfrog', expected euler or bdf2"):
         Evolution(pattern, DT, STEPS, scheme="leapfrog" if last else "bdf2")
     with pytest.raises(ValueError, match=r"Evolution: record has .* columns and values of shape"):

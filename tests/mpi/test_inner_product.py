@@ -89,6 +89,13 @@ def test_bad_arguments_are_an_error_on_all_ranks() -> None:
         InnerProduct(grid, 0.1, -1.0 if grid.rank == grid.size - 1 else 1.0)
     with pytest.raises(ValueError, match=r"spacing is 0\.0, expected a positive length, or 2"):
         InnerProduct(grid, 0.0)
+    bad, whole = np.ones(grid.patch_shape)[int(grid.rank == grid.size - 1) :], grid.patch_shape
+    for inner in InnerProduct(grid, 0.1), InnerProduct(grid, 0.1, 0.3):
+        with pytest.raises(ValueError, match=r"InnerProduct: u has shape .*, expected"):
+            inner.apply(bad)
+        with pytest.raises(ValueError, match=r"InnerProduct: g has shape .*, expected"):
+            inner.riesz(bad)
+        assert inner.riesz(np.ones(whole)).shape == whole
 
 
 @pytest.mark.parallel([1, 3])

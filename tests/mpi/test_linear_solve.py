@@ -21,6 +21,8 @@ SPLITS = {1: [(12,)], 2: [(7, 5), (0, 12)], 3: [(4, 0, 8), (5, 4, 3)], 4: [(0, 5
     SIZE, []
 )
 TIGHT = 1e-14
+#: Of Jacobi, which PETSc takes for a solution.
+ONE_SWEEP = {"ksp_type": "preonly", "pc_type": "jacobi"}
 
 everywhere = pytest.mark.parallel([1, 2, 3, 4])
 splits = pytest.mark.parametrize("split", SPLITS, ids=str)
@@ -104,11 +106,16 @@ def test_one_instance_on_one_tape_with_several_matrices() -> None:
     second.values = second.entries(second.dense)
     solve = LinearSolve(first.pattern, rtol=TIGHT)
     part = first.part
-    with Tape() as tape:
+    with Tape(persistent=True) as tape:
         values = [tape.watch(s.values) for s in (first, second)]
         b = tape.watch(first.b[part])
         x = solve(values[1], solve(values[0], solve(values[1], b)))
     found = tape.vjp([x], [first.w[part]], [*values, b])
+    moved = [np.sin(9 * v.value) for v in (*values, b)]
+    (tangent,) = tape.jvp([x], [*values, b], moved)
+    left = sum(float(g @ t) for g, t in zip(found, moved))
+    right = float(tangent @ first.w[part])
+    assert COMM.allreduce(left) == pytest.approx(COMM.allreduce(right), rel=1e-11)
 
     matrices, states, cotangent = [second, first, second], [first.b], first.w
     for system in matrices:
@@ -154,13 +161,35 @@ def test_values_changed_in_place_are_noticed() -> None:
 
 
 @everywhere
+def test_sweeps_are_of_the_present_diagonal() -> None:
+    """Of which PETSc keeps the inverse; with that of 1 the iteration would diverge."""
+    pattern = Pattern([0, 1], [RANK])
+    options = {"ksp_type": "richardson", "pc_type": "sor"}
+    solve = LinearSolve(pattern, options=options, max_iterations=5)
+    for diagonal in (1.0, 4.0):
+        x = solve(np.full(1, diagonal), np.ones(1))
+        np.testing.assert_allclose(x, 1 / diagonal)
+
+
+@everywhere
+def test_values_changed_behind_a_view_that_is_read_only_are_noticed() -> None:
+    system = System(SPLITS[0], symmetric=False)
+    solve = LinearSolve(system.pattern)
+    view = system.values.view()
+    view.flags.writeable = False
+    b = system.b[system.part]
+    x = solve(view, b)
+    system.values *= 2
+    np.testing.assert_allclose(solve(view, b), x / 2, atol=1e-8)
+
+
+@everywhere
 def test_zero_has_the_solution_zero() -> None:
     system = System(SPLITS[0], symmetric=True)
     solve = LinearSolve(system.pattern, symmetric=True)
     x = solve(system.values, np.zeros_like(system.b[system.part]))
     np.testing.assert_array_equal(x, 0.0)
-    assert solve.last is not None
-    assert solve.last.reason == "ZERO_RIGHT_HAND_SIDE"
+    assert solve.last == ("ZERO_RIGHT_HAND_SIDE", 0, 0.0)
 
 
 @everywhere
@@ -205,13 +234,65 @@ def test_too_few_iterations_are_an_error_in_the_adjoint_too() -> None:
 def test_success_that_petsc_reports_is_not_believed() -> None:
     """One sweep of Jacobi is no solution, though PETSc calls it converged."""
     system = System(SPLITS[0], symmetric=False)
-    options = {"ksp_type": "preonly", "pc_type": "jacobi"}
-    solve = LinearSolve(system.pattern, options=options)
+    system.b *= 1e16  # what counts is relative
+    solve = LinearSolve(system.pattern, options=ONE_SWEEP)
     with pytest.raises(ConvergenceError, match="PETSc says CONVERGED_ITS after 1") as caught:
         solve(system.values, system.b[system.part])
     x = system.b / np.diag(system.dense)
     residual = np.linalg.norm(system.b - system.dense @ x) / np.linalg.norm(system.b)
     assert caught.value.residual == pytest.approx(residual)
+
+
+@everywhere
+@pytest.mark.parametrize("within", [True, False])
+@pytest.mark.parametrize(
+    ("rtol", "large", "allowed"),
+    [
+        (1e-3, 1.0, 1e-2),  # ten times the tolerance
+        (1e-20, 1e4, 10 * np.finfo(float).eps * 1e4),  # what rounding leaves
+        (1e-20, 1e12, 1e-6),  # no more than that
+    ],
+)
+def test_how_large_a_residual_may_be(
+    rtol: float, large: float, allowed: float, within: bool
+) -> None:
+    """One sweep of Jacobi leaves ``δ/a`` of ``[[a, δ], [0, a]] x = [0, 1]``."""
+    a = 2.0**-10
+    delta = a * allowed * (0.95 if within else 1.05)
+    pattern = Pattern([0, 2, 3, 4], 3 * RANK + np.array([0, 1, 1, 2]))
+    values, b = np.array([a, delta, a, a * large]), np.array([0.0, 128.0, 0.0])
+    solve = LinearSolve(pattern, rtol=rtol, options=ONE_SWEEP)
+    if within:
+        solve(values, b)
+        assert solve.last is not None
+        assert solve.last.residual == pytest.approx(delta / a, rel=1e-3)
+    else:
+        with pytest.raises(ConvergenceError, match=f"expected at most {allowed:.3g} "):
+            solve(values, b)
+
+
+@everywhere
+def test_an_iteration_that_failed_has_no_rounding_to_allow() -> None:
+    """Richardson's, which measures what is left, and never gets below rounding."""
+    options = {"ksp_type": "richardson", "pc_type": "jacobi"}
+    system = System(SPLITS[0], symmetric=False)
+    solve = LinearSolve(system.pattern, rtol=1e-18, options=options, max_iterations=200)
+    with pytest.raises(ConvergenceError, match="PETSc says DIVERGED_MAX_IT") as caught:
+        solve(system.values, system.b[system.part])
+    assert caught.value.residual < 1e-15
+
+
+@everywhere
+def test_tolerances_are_of_the_true_residual() -> None:
+    """Of rows of very different size the preconditioned one says nothing."""
+    system = System(SPLITS[0], symmetric=False)
+    scale = np.logspace(-6, 6, len(system.b))
+    dense, b = scale[:, None] * system.dense, scale * system.b
+    solve = LinearSolve(system.pattern, rtol=1e-9, options={"pc_type": "jacobi"})
+    solve(system.entries(dense), b[system.part])
+    assert solve.last is not None
+    assert solve.last.reason == "CONVERGED_RTOL"
+    assert solve.last.residual <= 1.1e-9
 
 
 @everywhere
@@ -260,6 +341,22 @@ def test_options_of_petscs_database_come_first_and_ours_leave_it() -> None:
         solve(system.values, system.b[system.part])
     assert database.getAll() == before
     database.delValue("chosen_ksp_max_it")
+
+
+@pytest.mark.parallel([1, 3])
+def test_methods_of_petscs_database_come_with_their_own_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One sweep measures no residual, and Jacobi needs no hypre."""
+    monkeypatch.setattr("adjoint.solvers.krylov.require_hypre", lambda: pytest.fail("asked"))
+    database = door.petsc().Options()
+    for name, value in ONE_SWEEP.items():
+        database["methods_" + name] = value
+    pattern = Pattern([0, 1], [RANK])
+    x = LinearSolve(pattern, prefix="methods_")(np.full(1, 2.0), np.ones(1))
+    for name in ONE_SWEEP:
+        database.delValue("methods_" + name)
+    np.testing.assert_array_equal(x, 0.5)
 
 
 @everywhere
@@ -313,7 +410,7 @@ def test_solvers_let_go_at_different_times_are_destroyed_together() -> None:
     solves = [LinearSolve(system.pattern, symmetric=True) for _ in range(3)]
     for solve in solves:
         solve(system.values, b)
-    shelf = door._shelves[system.pattern.comm.py2f()]
+    shelf = door.shelf_of(system.pattern.comm)
     alive = len(shelf._objects)
     solves[1].close()
     assert len(shelf._objects) == alive - 1
@@ -330,6 +427,37 @@ def test_solvers_let_go_at_different_times_are_destroyed_together() -> None:
         gc.collect()
     LinearSolve(system.pattern, symmetric=True)(system.values, b)
     assert len(shelf._objects) <= alive - 1
+    assert shelf.abandoned <= {*shelf._objects}  # those destroyed are forgotten
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_solvers_end_with_their_communicator() -> None:
+    """MPI gives the next one the same handle, and PETSc has one of its own for each."""
+
+    def free_handles() -> tuple[int, ...]:
+        comms = [COMM.Dup() for _ in range(12)]
+        handles = tuple(comm.py2f() for comm in comms)
+        for comm in comms:
+            comm.Free()
+        return handles
+
+    door.petsc()  # starts on all ranks together
+    handles, kept = [], []
+    for turn in range(4):
+        group = COMM.Split((RANK + turn) % 2)
+        first = 3 * group.rank
+        pattern = Pattern(np.arange(4), first + np.arange(3), comm=group)
+        solve = LinearSolve(pattern, options={"pc_type": "jacobi"})
+        np.testing.assert_allclose(solve(np.full(3, 2.0), np.ones(3)), 0.5)
+        if turn == 0:
+            solve.close()
+        elif turn == 1:
+            kept.append(solve)
+        del solve
+        gc.collect()
+        group.Free()
+        handles.append(free_handles())
+    assert set(handles) == set(handles[:1])
 
 
 @pytest.mark.parallel([2, 3])
@@ -352,12 +480,13 @@ def test_an_error_of_petscs_own_is_one_of_ours() -> None:
     solve = LinearSolve(
         system.pattern, options={"pc_type": "lu", "pc_factor_mat_solver_type": "petsc"}
     )
-    for _ in range(2):
+    for attempt in (1, 2):
         with pytest.raises(
             ConvergenceError, match="LinearSolve: PETSc failed: error code"
         ) as caught:
             solve(system.values, system.b[system.part])
         assert caught.value.reason == "PETSC_ERROR"
+        assert solve.setups == attempt  # everything is built anew
 
 
 @pytest.mark.parallel([1])

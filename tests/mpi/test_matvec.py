@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,6 +82,19 @@ def test_the_sweep_reaches_ranks_without_a_cotangent() -> None:
     assert gradient[0] == pytest.approx(SIZE * (SIZE + 1))
 
 
+@pytest.mark.parallel([1, 2])
+def test_from_scipy_leaves_the_matrix_as_it_is() -> None:
+    """Its entries need not be sorted, nor be one each; they may be read-only."""
+    data, columns = np.array([1.0, 2.0, 3.0]), np.array([1, 0, 1])
+    data.flags.writeable = columns.flags.writeable = False
+    matrix = scipy.sparse.csr_matrix((data, columns, [0, 3]), shape=(1, 2))
+    pattern, values = Pattern.from_scipy(matrix, columns=2 if RANK == 0 else 0)
+    np.testing.assert_array_equal(matrix.data, data)
+    np.testing.assert_array_equal(matrix.indices, [1, 0, 1])
+    np.testing.assert_array_equal(pattern.indices, [0, 1])
+    np.testing.assert_array_equal(values, [2.0, 4.0])
+
+
 FAULTS = {
     "column": (lambda: Pattern([0, 1], [SIZE]), f"row {SIZE - 1} has column {SIZE}, expected 0 to"),
     "negative": (lambda: Pattern([0, 1], [-1]), "has column -1, expected 0 to"),
@@ -116,3 +130,5 @@ def test_a_bad_input_on_one_rank_is_an_error_on_all() -> None:
         MatVec(pattern)(values[bad == RANK :], x)
     with pytest.raises(ValueError, match="from_scipy: stripe has 1 columns, expected"):
         Pattern.from_scipy(np.ones((2, 1 if bad == RANK else 2 * SIZE)))
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        Pattern.from_scipy([["none" if bad == RANK else 1.0] * 2 * SIZE])

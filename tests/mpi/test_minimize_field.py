@@ -228,7 +228,7 @@ def test_runs_that_fail_leave_no_petsc_objects() -> None:
     def objects() -> int:
         gc.collect()
         quiet(Problem(), options={"maxiter": 1})  # destroys what all ranks have let go of
-        return len(petsc._shelves[Problem().grid.comm.py2f()]._objects)
+        return len(petsc.shelf_of(Problem().grid.comm)._objects)
 
     before = objects()
     for _ in range(3):

@@ -435,7 +435,7 @@ def test_what_is_let_go_of_is_destroyed() -> None:
     gc.collect()
     solve = system.solve()
     solve(system.start, *system.parameters())
-    shelf = door._shelves[system.pattern.comm.py2f()]
+    shelf = door.shelf_of(system.pattern.comm)
     alive = len(shelf._objects)
     for _ in range(3):
         solve = system.solve()

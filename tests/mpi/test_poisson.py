@@ -190,6 +190,7 @@ def test_boundary_values_of_every_kind() -> None:
         (Poisson(grid), {"boundary": field}),
     ):
         np.testing.assert_allclose(poisson(kappa, none, **arguments), 2.5, rtol=1e-8)
+    np.testing.assert_allclose(Poisson(grid, boundary=1)(kappa, none), 1.0, rtol=1e-8)
     np.testing.assert_array_equal(Poisson(grid)(kappa, none), 0.0)
 
     with Tape() as tape:
@@ -233,6 +234,10 @@ def test_bad_arguments_are_errors_on_all_ranks() -> None:
         DirichletLoad(grid, -1)
     with pytest.raises(ValueError, match="got spacing and extent, expected one of them"):
         Poisson(grid, spacing=0.1, extent=1.0)
+    with pytest.raises(ValueError, match=r"Poisson: extent is \(1, 0\), expected a positive"):
+        Poisson(grid, extent=(1, 0))
+    with pytest.raises(ValueError, match=r"Poisson: spacing is .* a positive length, or 2"):
+        Poisson(grid, spacing=(0.1, 0.1, np.inf)[: 2 + last])
     periodic = CartesianGrid((9, 8), periodic=(False, True))
     with pytest.raises(ValueError, match=r"grid has periodic \(False, True\), expected none"):
         Poisson(periodic)

@@ -26,3 +26,12 @@ def test_sensors_interpolate_linearly() -> None:
     np.testing.assert_allclose(found, 2 + 3 * a - 0.5 * b + a * b, rtol=1e-12)
     assert (sensors.values > 0).all()  # so the nodes are those around a sensor
     assert (np.diff(sensors.pattern.indptr)[sensors.owned < 2] == 1).all()
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("points", [1, 2])
+def test_all_ranks_have_the_same_sensors(points: int) -> None:
+    """Or each would look for its own among those of others, and some would be lost."""
+    positions = np.full((points if COMM.rank else 2, 2), 0.5 + (COMM.rank == COMM.size - 1))
+    with pytest.raises(ValueError, match=r"rank \d: sensors are not those of rank 0, expected"):
+        Sensors("sensors", CartesianGrid((6, 7)), (1.0, 1.0), positions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from tests.mutation.__main__ import EQUIVALENT, ROOT
 from tests.mutation.mutations import mutations
 from tests.mutation.reach import reached
 
@@ -55,6 +56,12 @@ def test_checks_and_texts_are_left_alone() -> None:
     for mutation in mutations(SOURCE.encode()):
         assert mutation.line in (7, 8)
         ast.parse(mutation.apply(SOURCE.encode()))
+
+
+def test_lines_whose_faults_change_no_result_are_there() -> None:
+    for file, line, fault in EQUIVALENT:
+        lines = {text.strip() for text in (ROOT / file).read_text().splitlines()}
+        assert line in lines, f"{file} has no line for {fault}"
 
 
 def test_only_what_rules_call_is_reached(tmp_path: Path) -> None:
