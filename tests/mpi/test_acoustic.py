@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,9 @@ def test_single_precision() -> None:
         ({"pml_sides": ("up",)}, "pml_sides has 'up', expected of top, bottom, left, right"),
         ({"free_surface": "left"}, "free_surface is 'left', expected the top alone in two"),
         ({"wavelets": np.zeros(7)}, r"wavelets has shape \(7,\), expected \(1, 1, 20\)"),
+        ({"wavelets": 1.0}, r"wavelets has shape \(\), expected \(1, 1, 20\)"),
+        ({"pml_velocity": 0.0}, "pml_velocity is 0.0, expected a positive number of m/s"),
+        ({"pml_frequency": -1.0}, "pml_frequency is -1.0, expected 0 Hz or more"),
         ({"spacing": 0.0}, "spacing is 0.0, expected a positive number or two"),
         ({"shape": (3, 3)}, "velocity has shape"),
     ],
@@ -211,7 +215,25 @@ def test_too_few_nodes_per_wavelength_are_a_warning() -> None:
     wave, velocity, _ = wave_of(comm, steps=100)
     wavelets = np.broadcast_to(ricker(DT * np.arange(100), 20.0), (2, 1, 100))
     if comm.rank == 0:
-        with pytest.warns(UserWarning, match=r"AcousticWave: 3\.\d nodes for the shortest"):
+        with pytest.warns(UserWarning, match=r"AcousticWave: 3\.\d nodes for the .*, 5") as told:
             wave(velocity, wavelets)
+        assert [warning.filename for warning in told] == [__file__]
     else:
         wave(velocity, wavelets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wave(velocity, wavelets)  # once is enough
+
+
+@pytest.mark.parallel([1, 3])
+def test_initial_fields_without_sources_and_receivers() -> None:
+    """No source acts on an initial field, and nobody may listen."""
+    comm = MPI.COMM_WORLD
+    grid, none = CartesianGrid(SHAPE, comm), np.zeros((0, 2))
+    velocity = np.full(grid.patch_shape, 2000.0)
+    rest, initial = np.zeros((1, 0, 5)), rough_fields(comm, grid.patch_shape)[0]
+    wave = AcousticWave(grid, SPACING, DT, 5, none, [[200.0, 200.0]], pml_width=6)
+    dot_test(wave, velocity, rest, initial, rtol=1e-12)
+    assert comm.allreduce(np.abs(wave(velocity, rest, initial)).sum()) > 0
+    deaf = AcousticWave(grid, SPACING, DT, 5, none, none, pml_width=6)
+    assert deaf(velocity, rest, initial).shape == (1, 0, 5)

@@ -211,6 +211,10 @@ def test_velocities_and_density(free_surface: bool) -> None:
         ({"receivers": [[200.0, 500.0]]}, r"receivers: point 0 at .* is outside of the grid"),
         ({"record": ("v2",)}, r"record is \('v2',\), expected some of v0, v1, s00, s11, s01"),
         ({"mechanisms": (1.0, 2.0)}, r"mechanisms has shape \(2,\), expected \(1, 1, 5\)"),
+        (
+            {"free_surface": ("left",)},
+            r"free_surface is \('left',\), expected the top alone in two",
+        ),
         ({"memory": 1000}, r"memory is 1000 bytes, expected at least \d+ bytes a process"),
     ],
 )
