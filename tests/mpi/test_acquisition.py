@@ -139,6 +139,21 @@ def test_one_set_of_positions_is_that_of_all_runs() -> None:
 
 
 @pytest.mark.parallel([1])
+@pytest.mark.parametrize("margin", [0, 1])
+def test_a_point_on_the_last_node_is_on_the_grid(margin: int) -> None:
+    """Also where its place, divided by the spacing, is greater than the node's number."""
+    nodes, apart = 6 + 1 + margin, 0.1
+    ends = np.array([[margin * apart, 0.3], [6 * apart, 6 * apart]])
+    assert ends[1, 0] / apart > 6
+    grid = CartesianGrid((nodes, nodes), MPI.COMM_SELF)
+    points = Points("points", grid, (apart, apart), ends, 1, GHOST, ((margin, margin),) * 2)
+    np.testing.assert_allclose(points.weights[0].sum(axis=1), 1)
+    for beyond in (ends - 1e-6, ends + 1e-6):
+        with pytest.raises(ValueError, match=r"points: point \d at .* is (inside|outside)"):
+            Points("points", grid, (apart, apart), beyond, 1, GHOST, ((margin, margin),) * 2)
+
+
+@pytest.mark.parallel([1])
 def test_a_ricker_wavelet_peaks_when_and_where_it_says() -> None:
     times = np.arange(4000) * 1e-3
     for delay in (None, 0.7):
