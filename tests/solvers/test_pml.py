@@ -1,12 +1,14 @@
-"""Strips of layers that are extended to whole vectors are those of the layers, and zeros."""
+"""Layers: how they damp, and strips that are extended to whole vectors by zeros."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import simpson
 
 from adjoint.solvers.pml import Layers, Strip
 
@@ -15,6 +17,33 @@ GHOST, VECTOR = 3, 8
 
 def by_line(strip: Strip) -> dict[int, tuple[float, float]]:
     return {int(k): (a, b) for k, a, b in zip(strip.lines, strip.a, strip.b)}
+
+
+def test_an_ideal_layer_reflects_as_little_as_it_says() -> None:
+    """``R = exp(−(2/c) ∫ d dx)`` with the damping ``d``, which is quadratic: Simpson's rule."""
+    length, spacing, dt, velocity = 40, 7.0, 1e-3, 2500.0
+    layers = Layers(length, (10, 6), spacing, dt, velocity, 0.0)
+    for ends in ((10.0, 0.0), (length - 1.0 - 6, length - 1.0)):
+        nodes = abs(int(ends[1] - ends[0]))
+        a, b = layers.coefficients(np.linspace(*ends, 2 * nodes + 1))
+        assert (a[0], b[0]) == (0, 0)  # where the layer begins there is none yet
+        np.testing.assert_allclose(a[1:], b[1:] - 1, rtol=1e-14)
+        damping = -np.log(np.append(1.0, b[1:])) / dt
+        whole = simpson(damping, dx=spacing / 2)
+        assert np.exp(-2 * whole / velocity) == pytest.approx(Layers.reflection)
+
+
+def test_layers_let_slow_waves_through_where_they_begin() -> None:
+    """At frequency 0, ``1 + a/(1 − b) = α/(α + d)``, and ``α`` falls from ``πf`` to 0."""
+    still, moving = (Layers(40, (10, 0), 7.0, 1e-3, 2500.0, f) for f in (0.0, 12.0))
+    depth = np.arange(1.0, 14.0)  # and a little beyond the grid
+    damping = -np.log(still.coefficients(10 - depth)[1]) / 1e-3
+    a, b = moving.coefficients(10 - depth)
+    alpha = np.pi * 12.0 * np.maximum(1 - depth / 10, 0)
+    np.testing.assert_allclose(1 + a / (1 - b), alpha / (alpha + damping), atol=1e-12)
+    np.testing.assert_allclose(b, np.exp(-(alpha + damping) * 1e-3), rtol=1e-12)
+    inside = moving.coefficients(np.array([10.0, 10.5, 25.0, 39.0, 41.0]))
+    assert not np.any(inside)
 
 
 @given(
