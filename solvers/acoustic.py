@@ -14,7 +14,15 @@ from ..world import agreed
 from .acoustic_propagator import DIFFERENCES, AcousticPropagator
 from .acoustic_stepper import STEPPERS
 from .acquisition import Points
-from .waves import Sampling, absorbing_layers, free_sides, layer_widths, per_source, spacings
+from .waves import (
+    Sampling,
+    absorbing_layers,
+    free_sides,
+    layer_widths,
+    per_source,
+    require_inputs,
+    spacings,
+)
 
 
 class AcousticWave(TimeLoop):
@@ -209,20 +217,11 @@ class AcousticWave(TimeLoop):
         )
 
     def check(self, *inputs: Any) -> None:
-        velocity, wavelets = inputs[:2]
+        field = self.grid.patch_shape
+        shapes = {
+            "velocity": field, "wavelets": self._series_shape, "initial": field, "previous": field
+        }  # fmt: skip
         with agreed(self.grid.comm):
-            fields = zip(("velocity", "initial", "previous"), (velocity, *inputs[2:]))
-            for argument, field in fields:
-                self.require(argument, np.shape(field), self.grid.patch_shape)
-                self.require(argument, field.dtype, self.dtype, "dtype")
-            self.require("wavelets", np.shape(wavelets), self._series_shape)
-            self.require("wavelets", wavelets.dtype, self.dtype, "dtype")
-            for argument, values in (("velocity", velocity), ("wavelets", wavelets)):
-                if not np.isfinite(values).all():
-                    raise ValueError(f"{self.name}: {argument} has values that are not finite")
-            if velocity.min() <= 0:
-                raise ValueError(
-                    f"{self.name}: velocity has the value {velocity.min():g} m/s, expected "
-                    "positive ones"
-                )
+            require_inputs(self.name, self.dtype, shapes, inputs, ("velocity",))
+        velocity, wavelets = inputs[:2]
         self._sampling.require(velocity.max(), velocity.min(), wavelets)

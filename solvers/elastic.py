@@ -16,7 +16,15 @@ from ..variable import Array
 from ..world import agreed
 from .acquisition import Points
 from .elastic_propagator import SHIFTS, ElasticPropagator
-from .waves import Sampling, absorbing_layers, free_sides, layer_widths, per_source, spacings
+from .waves import (
+    Sampling,
+    absorbing_layers,
+    free_sides,
+    layer_widths,
+    per_source,
+    require_inputs,
+    spacings,
+)
 
 #: What a source does, in the order of a mechanism's entries.
 MECHANISM = ("force 0", "force 1", "moment 00", "moment 11", "moment 01")
@@ -203,25 +211,14 @@ class ElasticWave(TimeLoop):
         return super().__call__(lam, mu, rho, mechanisms, wavelets)
 
     def check(self, *inputs: Any) -> None:
-        lam, mu, rho, mechanisms, wavelets = inputs
+        field, each = self.grid.patch_shape, (self.shots, self._sources)
+        shapes = {
+            "lam": field, "mu": field, "rho": field,
+            "mechanisms": (*each, 5), "wavelets": (*each, self.steps),
+        }  # fmt: skip
         with agreed(self.grid.comm):
-            for argument, field in (("lam", lam), ("mu", mu), ("rho", rho)):
-                self.require(argument, np.shape(field), self.grid.patch_shape)
-                self.require(argument, field.dtype, self.dtype, "dtype")
-                if not np.isfinite(field).all():
-                    raise ValueError(f"{self.name}: {argument} has values that are not finite")
-                if field.min() <= 0:
-                    raise ValueError(
-                        f"{self.name}: {argument} has the value {field.min():g}, expected positive "
-                        "ones"
-                    )
-            for argument, array, length in (
-                ("wavelets", wavelets, self.steps), ("mechanisms", mechanisms, 5)
-            ):  # fmt: skip
-                self.require(argument, np.shape(array), (self.shots, self._sources, length))
-                self.require(argument, array.dtype, self.dtype, "dtype")
-                if not np.isfinite(array).all():
-                    raise ValueError(f"{self.name}: {argument} has values that are not finite")
+            require_inputs(self.name, self.dtype, shapes, inputs, ("lam", "mu", "rho"))
+        lam, mu, rho, _, wavelets = inputs
         p_wave, s_wave = ((lam + 2 * mu) / rho).max(), (mu / rho).min()
         self._sampling.require(math.sqrt(p_wave), math.sqrt(s_wave), wavelets)
 

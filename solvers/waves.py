@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,6 +142,27 @@ def absorbing_layers(
     if not (np.isfinite(peak) and peak >= 0):
         raise ValueError(f"{name}: pml_frequency is {frequency}, expected 0 Hz or more")
     return [Layers(n, w, h, dt, speed, peak) for n, w, h in zip(grid.shape, widths, spacing)]
+
+
+def require_inputs(
+    name: str, dtype: np.dtype[Any], shapes: Mapping[str, tuple[int, ...]], inputs: Sequence[Any],
+    positive: Sequence[str],
+) -> None:  # fmt: skip
+    """Raise unless inputs are finite arrays of their shapes, and those that are named positive."""
+    for (argument, shape), values in zip(shapes.items(), inputs):
+        if not isinstance(values, np.ndarray):
+            raise TypeError(f"{name}: {argument} is a {type(values).__name__}, expected an array")
+        for what, found, expected in (
+            ("shape", values.shape, shape), ("dtype", values.dtype, dtype)
+        ):  # fmt: skip
+            if found != expected:
+                raise ValueError(f"{name}: {argument} has {what} {found}, expected {expected}")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: {argument} has values that are not finite")
+        if argument in positive and values.min() <= 0:
+            raise ValueError(
+                f"{name}: {argument} has the value {values.min():g}, expected positive ones"
+            )
 
 
 class Sampling:

@@ -174,8 +174,8 @@ def test_single_precision() -> None:
             r"dt is 0.004 s, expected at most 0.00303\d* s for .* 2000 m/s",
         ),
         ({"value": np.nan}, "velocity has values that are not finite"),
-        ({"value": -1.0}, "velocity has the value -1 m/s, expected positive"),
-        ({"value": 0.0}, "velocity has the value 0 m/s, expected positive"),
+        ({"value": -1.0}, "velocity has the value -1, expected positive"),
+        ({"value": 0.0}, "velocity has the value 0, expected positive"),
         ({"sources": [[20.0, 200.0]]}, r"sources: point 0 at .* is inside an absorbing layer"),
         ({"receivers": [[200.0, 500.0]]}, r"receivers: point 0 at .* is outside of the grid"),
         ({"receivers": [[200.0, np.nan]]}, "receivers has positions that are not finite"),
@@ -207,6 +207,24 @@ def test_bad_input_is_one_error_on_all_ranks(change: dict[str, Any], message: st
     }  # fmt: skip
     with pytest.raises(ValueError, match=f"AcousticWave: .*{message}"):
         AcousticWave(grid, **settings)(velocity)
+
+
+@pytest.mark.parallel([1, 2])
+def test_bad_initial_fields_are_one_error_on_all_ranks() -> None:
+    comm = MPI.COMM_WORLD
+    wave, velocity, wavelets = wave_of(comm, steps=3)
+    bad = np.zeros_like(velocity)
+    bad[2, 3] = np.inf if comm.rank == comm.size - 1 else 0
+    with pytest.raises(ValueError, match="initial has values that are not finite"):
+        wave(velocity, wavelets, bad)
+    with pytest.raises(ValueError, match="previous has values that are not finite"):
+        wave(velocity, wavelets, previous=bad)
+    with pytest.raises(ValueError, match="velocity has dtype int64, expected float64"):
+        wave(velocity.astype(np.int64), wavelets)
+    with pytest.raises(TypeError, match="velocity is a list, expected an array"):
+        wave(velocity.tolist(), wavelets)
+    with pytest.raises(TypeError, match="no wavelets, here or in the constructor"):
+        wave(velocity)
 
 
 @pytest.mark.parallel([1, 2])

@@ -39,8 +39,9 @@ def taps(nodes: int, place: float) -> dict[int, float]:
     return {int(k): float(lagrange(four, np.equal(four, k))(place)) for k in four}
 
 
-SPACE, APART = (6, 7, 8), (10.0, 12.0, 11.0)
-SPOTS = np.array([[0.0, 0.0, 0.0], [50.0, 72.0, 77.0], [2.0, 71.0, 30.0], [27.1, 34.9, 40.0]])
+# Rows of as many entries as axis 1 has nodes would be of another length.
+SPACE, APART = (6, 12, 8), (10.0, 12.0, 11.0)
+SPOTS = np.array([[0.0, 0.0, 0.0], [50.0, 132.0, 77.0], [2.0, 131.0, 30.0], [27.1, 34.9, 40.0]])
 
 
 @pytest.mark.parallel([1, 2, 3, 4, 6])

@@ -82,6 +82,12 @@ def test_a_wide_patch_has_whole_vectors() -> None:
     strip = Layers(100, (20, 20), 10.0, 1e-3, 2500.0, 10.0).nodes(0, 100, GHOST, float, VECTOR)
     np.testing.assert_array_equal(strip.runs, [[GHOST, 24], [GHOST + 76, 24]])
     assert np.count_nonzero(strip.a) == 40
+    layers = Layers(100, (20, 20), 10.0, 1e-3, 2500.0, 10.0)
+    for strip in layers.both(0, 100, GHOST, float, 1, VECTOR):
+        np.testing.assert_array_equal(strip.runs, [[GHOST, 24], [GHOST + 76, 24]])
+    # Only owned lines are counted: here 11 of a layer and the line beside it.
+    for strip in layers.both(10, 60, GHOST, float, 1, VECTOR):
+        np.testing.assert_array_equal(strip.runs, [[0, 19], [56, 0]])
 
 
 @given(
