@@ -209,7 +209,7 @@ def test_bad_input_is_one_error_on_all_ranks(change: dict[str, Any], message: st
         AcousticWave(grid, **settings)(velocity)
 
 
-@pytest.mark.parallel([1, 2])
+@pytest.mark.parallel([1, 3])
 def test_bad_initial_fields_are_one_error_on_all_ranks() -> None:
     comm = MPI.COMM_WORLD
     wave, velocity, wavelets = wave_of(comm, steps=3)
@@ -227,7 +227,7 @@ def test_bad_initial_fields_are_one_error_on_all_ranks() -> None:
         wave(velocity)
 
 
-@pytest.mark.parallel([1, 2])
+@pytest.mark.parallel([1, 3])
 def test_too_few_nodes_per_wavelength_are_a_warning() -> None:
     comm = MPI.COMM_WORLD
     wave, velocity, _ = wave_of(comm, steps=100)
@@ -244,6 +244,22 @@ def test_too_few_nodes_per_wavelength_are_a_warning() -> None:
 
 
 @pytest.mark.parallel([1, 3])
+@pytest.mark.parametrize(("order", "limit"), [(4, 6 / 7), (2, 1.0)])
+def test_layers_are_for_half_of_the_greatest_stable_velocity(order: int, limit: float) -> None:
+    """And for the frequency at which that has 20 of the wider spacings a wavelength."""
+    speed = limit / np.hypot(1 / 10, 1 / 12) / DT / 2
+    traces = []
+    for given in ({}, {"pml_velocity": speed, "pml_frequency": speed / 240}, {"pml_frequency": 0}):
+        wave, velocity, wavelets = wave_of(
+            MPI.COMM_WORLD, order=order, spacing=(10.0, 12.0), **given
+        )
+        traces.append(gathered(MPI.COMM_WORLD, wave, wave(velocity, wavelets)))
+    scale = np.abs(traces[0]).max()
+    np.testing.assert_allclose(traces[1], traces[0], rtol=0, atol=1e-13 * scale)
+    assert np.abs(traces[2] - traces[0]).max() > 1e-7 * scale
+
+
+@pytest.mark.parallel([1, 3])
 def test_initial_fields_without_sources_and_receivers() -> None:
     """No source acts on an initial field, and nobody may listen."""
     comm = MPI.COMM_WORLD
@@ -253,5 +269,8 @@ def test_initial_fields_without_sources_and_receivers() -> None:
     wave = AcousticWave(grid, SPACING, DT, 5, none, [[200.0, 200.0]], pml_width=6)
     dot_test(wave, velocity, rest, initial, rtol=1e-12)
     assert comm.allreduce(np.abs(wave(velocity, rest, initial)).sum()) > 0
+    at_rest = np.zeros_like(initial)
+    for some, whole in (((initial,), (initial, at_rest)), ((None, initial), (at_rest, initial))):
+        np.testing.assert_array_equal(wave(velocity, rest, *some), wave(velocity, rest, *whole))
     deaf = AcousticWave(grid, SPACING, DT, 5, none, none, pml_width=6)
     assert deaf(velocity, rest, initial).shape == (1, 0, 5)

@@ -65,6 +65,7 @@ def test_strips_of_whole_vectors(length: int, widths: Any, part: Any) -> None:
             plain = layers.nodes(start, stop, GHOST, float)
             whole = layers.nodes(start, stop, GHOST, float, VECTOR)
             first, last = GHOST, GHOST + stop - start
+        assert len(whole.slot) == stop - start + 2 * GHOST
         found, expected = by_line(whole), by_line(plain)
         assert {k: found[k] for k in expected} == expected
         assert all(found[k] == (0, 0) for k in set(found) - set(expected))
@@ -105,6 +106,7 @@ def test_nodes_and_half_points_with_the_same_lines(
     start, stop = sorted(round(x * length) for x in part)
     start, stop = (start, stop) if stop - start >= 4 else (0, length)
     node, half = layers.both(start, stop, GHOST, float, reach, multiple)
+    assert len(node.slot) == stop - start + 2 * GHOST
     np.testing.assert_array_equal(node.lines, half.lines)
     np.testing.assert_array_equal(node.slot, half.slot)
     np.testing.assert_array_equal(node.slot[node.lines], np.arange(len(node.lines)))
