@@ -269,9 +269,12 @@ def _inside(
 
 
 def _interpolation(shape: tuple[int, ...], cells: Array) -> tuple[Array, Array]:
-    """Return the first of the nodes that each point takes along each axis, and all weights."""
+    """Return the first of the nodes that each point takes along each axis, and all weights.
+
+    An axis has ``TAPS`` nodes or more.
+    """
     last = np.asarray(shape) - TAPS
-    base = np.clip(np.floor(cells).astype(np.int64) - 1, 0, np.maximum(last, 0))
+    base = np.clip(np.floor(cells).astype(np.int64) - 1, 0, last)
     t = (cells - base)[..., None]
     taps = np.arange(TAPS, dtype=np.float64)
     weights = np.ones((*cells.shape, TAPS))
