@@ -139,7 +139,7 @@ class Points:
             self.index.append(found)
             self.nodes.append(np.ascontiguousarray(np.where(here, flat, 0)[found]))
             self.weights.append(np.ascontiguousarray(w[found], dtype=dtype))
-        nearest = np.clip(np.rint(cells[0]), 0, np.asarray(grid.shape) - 1).astype(np.int64)
+        nearest = np.rint(cells[0]).astype(np.int64)
         self._owners = _ranks_of(grid, grid.coords_at(nearest))
         self.owned = np.flatnonzero(self._owners == grid.rank)
 

@@ -129,6 +129,10 @@ def test_a_wide_patch_has_whole_vectors() -> None:
     layers = Layers(100, (20, 20), 10.0, 1e-3, 2500.0, 10.0)
     for strip in layers.both(0, 100, GHOST, float, 1, VECTOR):
         np.testing.assert_array_equal(strip.runs, [[GHOST, 24], [GHOST + 76, 24]])
+    # A strip may come to be all of a patch.
+    low, high = (Layers(100, ends, 10.0, 1e-3, 2500.0, 10.0) for ends in ((20, 0), (0, 20)))
+    assert low.nodes(16, 24, GHOST, float, VECTOR).runs[0].tolist() == [0, 11]
+    assert high.nodes(76, 84, GHOST, float, VECTOR).runs[1].tolist() == [3, 11]
     # Only owned lines are counted: here 11 of a layer and the line beside it.
     for strip in layers.both(10, 60, GHOST, float, 1, VECTOR):
         np.testing.assert_array_equal(strip.runs, [[0, 19], [56, 0]])
