@@ -9,6 +9,7 @@ import pytest
 from mpi4py import MPI
 from scipy.interpolate import lagrange
 
+from adjoint import profiling
 from adjoint.comm import CartesianGrid
 from adjoint.solvers import ricker
 from adjoint.solvers.acquisition import Points
@@ -120,11 +121,16 @@ def test_owners_get_the_sum_of_parts_and_all_parts_the_owners_cotangent() -> Non
         parts[rows] = np.random.default_rng([run, comm.rank]).standard_normal(parts[rows].shape)
         whole[run, points.index[run]] = parts[rows]
     comm.Allreduce(MPI.IN_PLACE, whole)
-    traces = collection.forward(parts)
+    with profiling() as there:
+        traces = collection.forward(parts)
     np.testing.assert_allclose(traces, whole[:, points.owned], rtol=1e-13)
+    others = sum(np.isin(index, points.owned, invert=True).sum() for index in points.index)
+    assert there.sent == others * 5 * 8
 
     cotangents = np.random.default_rng(9).standard_normal((2, 7, 5))
-    back = collection.adjoint(cotangents[:, points.owned])
+    with profiling() as back_again:
+        back = collection.adjoint(cotangents[:, points.owned])
+    assert comm.allreduce(back_again.sent) == comm.allreduce(there.sent)
     assert back.shape == parts.shape
     for run in range(2):
         np.testing.assert_array_equal(

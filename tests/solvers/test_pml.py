@@ -127,6 +127,8 @@ def test_a_wide_patch_has_whole_vectors() -> None:
     np.testing.assert_array_equal(strip.runs, [[GHOST, 24], [GHOST + 76, 24]])
     assert np.count_nonzero(strip.a) == 40
     layers = Layers(100, (20, 20), 10.0, 1e-3, 2500.0, 10.0)
+    strip = layers.halves(0, 100, GHOST, 2, float, VECTOR, beyond=(2, 1))
+    np.testing.assert_array_equal(strip.runs, [[GHOST - 2, 24], [GHOST + 77, 24]])
     for strip in layers.both(0, 100, GHOST, float, 1, VECTOR):
         np.testing.assert_array_equal(strip.runs, [[GHOST, 24], [GHOST + 76, 24]])
     # A strip may come to be all of a patch.
