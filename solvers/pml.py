@@ -186,7 +186,7 @@ class Layers:
         dtype: DTypeLike,
     ) -> Strip:
         (a0, a1), (b0, b1) = ranges
-        b0 = max(b0, a1) if a1 > a0 else b0
+        b0 = max(b0, a1)
         low, high = np.arange(a0, max(a0, a1)), np.arange(b0, max(b0, b1))
         lines = np.concatenate([low, high])
         a, b = self.coefficients(lines + shift)

@@ -209,6 +209,21 @@ def test_bad_input_is_one_error_on_all_ranks(change: dict[str, Any], message: st
         AcousticWave(grid, **settings)(velocity)
 
 
+@pytest.mark.parallel([1])
+@pytest.mark.parametrize(
+    ("shape", "periodic", "message"),
+    [
+        ((40,), False, r"grid has 1 axes, periodic \(False,\), expected 2 or 3 that are not"),
+        (SHAPE, True, r"grid has 2 axes, periodic \(True, True\), expected 2 or 3 that are not"),
+        ((3, 9), False, r"a patch has shape \(3, 9\), expected 4 nodes or more along each axis"),
+    ],
+)
+def test_grids_that_do_not_fit(shape: Any, periodic: bool, message: str) -> None:
+    grid = CartesianGrid(shape, MPI.COMM_SELF, periodic=periodic)
+    with pytest.raises(ValueError, match=f"AcousticWave: {message}"):
+        AcousticWave(grid, SPACING, DT, 20, [[0.0] * len(shape)], [[0.0] * len(shape)])
+
+
 @pytest.mark.parallel([1, 3])
 def test_bad_initial_fields_are_one_error_on_all_ranks() -> None:
     comm = MPI.COMM_WORLD
@@ -235,7 +250,8 @@ def test_too_few_nodes_per_wavelength_are_a_warning(order: int, advised: int) ->
     grid = CartesianGrid(SHAPE, comm)
     velocity = np.full(grid.patch_shape, 2500.0)
     wave = AcousticWave(
-        grid, SPACING, 1e-3, steps, [[150.0, 200.0]], [[200.0, 200.0]], pml_width=6, order=order,
+        grid, (SPACING, 8.0), 1e-3, steps, [[150.0, 200.0]], [[200.0, 200.0]], pml_width=6,
+        order=order,
         wavelets=np.sin(2 * np.pi * frequency * 1e-3 * np.arange(steps)),
     )  # fmt: skip
     for nodes, expected in ((advised + 0.5, 0), (advised - 0.5, 1), (advised - 0.5, 0)):

@@ -227,7 +227,7 @@ def test_too_few_nodes_per_s_wavelength_are_a_warning() -> None:
         if comm.rank == comm.size - 1:
             mu[1, 1] = 2000.0 * vs**2
         wave = ElasticWave(
-            grid, SPACING, 1e-3, steps, [[150.0, 200.0]], [[200.0, 200.0]], pml_width=6,
+            grid, (8.0, SPACING), 1e-3, steps, [[150.0, 200.0]], [[200.0, 200.0]], pml_width=6,
             wavelets=np.sin(2 * np.pi * 20.0 * 1e-3 * np.arange(steps)),
         )  # fmt: skip
         with warnings.catch_warnings(record=True) as told:
@@ -238,6 +238,13 @@ def test_too_few_nodes_per_s_wavelength_are_a_warning() -> None:
         else:
             assert f"{nodes} nodes for the shortest wavelength (900 m/s at" in str(told[0].message)
             assert told[0].filename == __file__
+
+
+@pytest.mark.parallel([1])
+def test_a_grid_in_space_is_refused() -> None:
+    grid = CartesianGrid((12, 12, 12), MPI.COMM_SELF)
+    with pytest.raises(ValueError, match=r"ElasticWave: grid has 3 axes, .* expected 2 that are"):
+        ElasticWave(grid, SPACING, DT, 20, [[0.0] * 3], [[0.0] * 3])
 
 
 @pytest.mark.parallel([1, 2, 3])
