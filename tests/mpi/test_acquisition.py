@@ -146,22 +146,24 @@ def test_one_set_of_positions_is_that_of_all_runs() -> None:
 
 
 @pytest.mark.parallel([1])
-@pytest.mark.parametrize("margin", [0, 1])
-def test_a_point_on_the_last_node_is_on_the_grid(margin: int) -> None:
-    """Also where its place, divided by the spacing, is greater than the node's number.
-
-    And a point that is before the first node by rounding.
-    """
-    nodes, apart = 6 + 1 + margin, 0.1
+@pytest.mark.parametrize("margin", [0, 2])
+def test_a_point_is_on_a_node_also_by_rounding(margin: int) -> None:
+    """Also where its place, divided by the spacing, is more than the last node's number."""
+    apart, margins = 0.1, ((margin, 1), (margin, 1))
     ends = np.array([[margin * apart - 1e-12, 0.3], [6 * apart, 6 * apart]])
     assert ends[1, 0] / apart > 6
-    grid = CartesianGrid((nodes, nodes), MPI.COMM_SELF)
-    points = Points("points", grid, (apart, apart), ends, 1, GHOST, ((margin, margin),) * 2)
+    grid = CartesianGrid((8, 8), MPI.COMM_SELF)
+    points = Points("points", grid, (apart, apart), ends, 1, GHOST, margins)
     np.testing.assert_allclose(points.weights[0].sum(axis=1), 1)
-    where = "inside an absorbing layer" if margin else "outside of the grid"
-    for beyond in (ends - 1e-6, ends + 1e-6):
-        with pytest.raises(ValueError, match=rf"points: point \d at .* is {where}"):
-            Points("points", grid, (apart, apart), beyond, 1, GHOST, ((margin, margin),) * 2)
+    within = f"{margin * apart:g} to 0.6 m"
+    for places, where in (
+        (ends - 1e-6, "inside an absorbing layer" if margin else "outside of the grid"),
+        (ends + 1e-6, "inside an absorbing layer"),
+        (ends + apart + 1e-6, "outside of the grid"),
+    ):
+        message = rf"points: point \d at .* is {where}, expected z and x in {within}, {within}"
+        with pytest.raises(ValueError, match=message):
+            Points("points", grid, (apart, apart), places, 1, GHOST, margins)
 
 
 @pytest.mark.parallel([1])
