@@ -30,22 +30,14 @@ class AcousticInversion(Inversion):
     label = "velocity (m/s)"
     unit = 50.0
     kinds = ("u",)
+    drawn = 1
     signal = "u (arbitrary units)"
 
-    def make_wave(self, memory: str | None) -> Any:
-        model = self.padded
-        return AcousticWave(
-            self.grid, model.spacing, model.dt, model.steps,
-            sources=model.sources[self.shots, None], receivers=model.receivers,
-            pml_width=model.layer, memory=memory,
-        )  # fmt: skip
+    def make_wave(self, **survey: Any) -> Any:
+        return AcousticWave(**survey)
 
     def traces(self, field: Any, series: Any) -> tuple[Any, ...]:
         return (self.wave(field, series),)
-
-    def displayed(self) -> Any:
-        propagator = self.wave.propagator
-        return propagator.state[1][propagator.padding.inner]
 
 
 if __name__ == "__main__":

@@ -40,27 +40,19 @@ class ElasticInversion(Inversion):
     label = "λ (GPa)"
     unit = 0.2
     kinds = ("vz", "vx")
+    drawn = 0
     signal = "vertical velocity (m/s)"
 
     def __init__(self, model: Model, *arguments: Any, **keywords: Any) -> None:
         super().__init__(with_lame(model), *arguments, **keywords)
 
-    def make_wave(self, memory: str | None) -> Any:
-        model = self.padded
-        self.mu, self.rho = (model.true[name][self.own].copy() for name in ("mu", "rho"))
-        return ElasticWave(
-            self.grid, model.spacing, model.dt, model.steps,
-            sources=model.sources[self.shots, None], receivers=model.receivers,
-            pml_width=model.layer, memory=memory,
-        )  # fmt: skip
+    def make_wave(self, **survey: Any) -> Any:
+        self.mu, self.rho = (self.model.true[name][self.lines] for name in ("mu", "rho"))
+        return ElasticWave(**survey)
 
     def traces(self, field: Any, series: Any) -> tuple[Any, ...]:
         traces: tuple[Any, ...] = self.wave(field * 1e9, self.mu * 1e9, self.rho, series)
         return traces
-
-    def displayed(self) -> Any:
-        propagator = self.wave.propagator
-        return propagator.state[0][propagator.padding.inner]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Models, surveys and figures that the seismic inversions share.
+"""Models of the subsurface and their surveys, which the seismic inversions share.
 
 A model file is an .npz with the keys
 
@@ -20,7 +20,7 @@ model, too: the rest follows from the velocity as in :func:`surveyed`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from mpi4py import MPI
 from scipy.ndimage import gaussian_filter
 
 from adjoint.files import read_npz
-from adjoint.solvers import read_model as read_field
+from adjoint.solvers import read_model as read_segy
 from adjoint.solvers import ricker
 
 PML = 20
@@ -75,26 +75,6 @@ class Model:
     @property
     def steps(self) -> int:
         return len(self.wavelet)
-
-    def padded(self, width: int | None = None) -> Model:
-        """Return the model with so many nodes more on all sides, which continue its edges.
-
-        By default, as many as a layer has.
-        """
-        width = self.layer if width is None else width
-
-        def pad(fields: dict[str, Any]) -> dict[str, Any]:
-            return {name: np.pad(field, width, mode="edge") for name, field in fields.items()}
-
-        shift = width * self.spacing
-        return replace(
-            self,
-            true=pad(self.true),
-            start=pad(self.start),
-            mask=np.pad(self.mask, width),
-            sources=self.sources + shift,
-            receivers=self.receivers + shift,
-        )
 
 
 def surveyed(
@@ -247,7 +227,7 @@ def read_model(path: Path, names: tuple[str, ...]) -> Model:
 
 def _read_velocity(path: Path) -> Model:
     """Return the model of a SEG-Y file, which has a velocity alone."""
-    vp, (z, x), _ = read_field(path, comm=MPI.COMM_SELF)
+    vp, (z, x), _ = read_segy(path, comm=MPI.COMM_SELF)
     if abs(z - x) > 1e-6 * z:
         raise ValueError(f"{path}: spacing is {z:g} m and {x:g} m, expected the same for both axes")
     if min(vp.shape) < 12:
@@ -255,113 +235,3 @@ def _read_velocity(path: Path) -> Model:
     if vp.min() <= 0:
         raise ValueError(f"{path}: has the velocity {vp.min():g} m/s, expected positive ones")
     return surveyed(vp, z)
-
-
-def pyplot() -> Any:
-    """Return matplotlib's pyplot, which draws into files."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
-def draw_models(path: Path, model: Model, found: Any, name: str, label: str) -> None:
-    """Draw the true, the start and the inverted field, and how far the last is off.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    model : Model
-        Without absorbing layers.
-    found : numpy.ndarray, shape (nz, nx)
-    name : str
-        Key of the field in ``model.true``.
-    label : str
-        Quantity and unit, for the colour bars.
-    """
-    plt = pyplot()
-    true, start = model.true[name], model.start[name]
-    rows, columns = model.shape
-    km = model.spacing / 1e3
-    extent = (-0.5 * km, (columns - 0.5) * km, (rows - 0.5) * km, -0.5 * km)
-    low, high = float(true.min()), float(true.max())
-    largest = float(np.abs(start - true).max())
-    figure, axes = plt.subplots(2, 2, figsize=(11, 5.2), layout="constrained", sharex=True,
-                                sharey=True)  # fmt: skip
-    panels = [
-        ("true", true, "viridis", low, high, label),
-        ("start", start, "viridis", low, high, label),
-        ("inverted", found, "viridis", low, high, label),
-        ("inverted − true", found - true, "RdBu_r", -largest, largest, "difference of " + label),
-    ]
-    for axis, (title, values, colours, least, greatest, bar) in zip(axes.flat, panels):
-        image = axis.imshow(
-            values, extent=extent, cmap=colours, vmin=least, vmax=greatest, aspect="auto"
-        )
-        figure.colorbar(image, ax=axis, label=bar)
-        axis.set(title=title)
-    for axis in axes[-1]:
-        axis.set_xlabel("x (km)")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("depth (km)")
-    axes[0, 0].plot(*model.receivers.T[::-1] / 1e3, "w.", markersize=1.5)
-    axes[0, 0].plot(*model.sources.T[::-1] / 1e3, "r*", markersize=6, clip_on=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def draw_wavefield(path: Path, frames: list[tuple[float, Any]], extent: Any, label: str) -> None:
-    """Draw one shot's wavefield at several times, each scaled by its own greatest value."""
-    plt = pyplot()
-    figure, axes = plt.subplots(
-        2, (len(frames) + 1) // 2, figsize=(11, 5.2), layout="constrained", sharex=True, sharey=True
-    )
-    for axis, (seconds, field) in zip(axes.flat, frames):
-        largest = float(np.quantile(np.abs(field), 0.998)) or 1.0
-        image = axis.imshow(
-            field, extent=extent, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto"
-        )
-        figure.colorbar(image, ax=axis, label=label)
-        axis.set(title=f"t = {seconds:.2f} s")
-    for axis in axes[-1]:
-        axis.set_xlabel("x (km)")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("depth (km)")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -> None:
-    """Draw one shot's traces: observed, of the start, of the inverted model, and what is left.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    model : Model
-    gathers : dict of numpy.ndarray, shape (receivers, steps)
-        ``"observed"``, ``"start"`` and ``"inverted"``.
-    label : str
-        Quantity and unit, for the colour bar.
-    """
-    plt = pyplot()
-    observed = gathers["observed"]
-    largest = float(np.quantile(np.abs(observed), 0.99)) or 1.0
-    panels = {
-        "observed": observed,
-        "start": gathers["start"],
-        "inverted": gathers["inverted"],
-        "inverted − observed": gathers["inverted"] - observed,
-    }
-    figure, axes = plt.subplots(1, 4, figsize=(11, 4.2), layout="constrained", sharey=True)
-    extent = (0, len(observed), model.steps * model.dt, 0)
-    for axis, (title, values) in zip(axes, panels.items()):
-        image = axis.imshow(
-            values.T, extent=extent, cmap="gray", vmin=-largest, vmax=largest, aspect="auto"
-        )
-        axis.set(title=title, xlabel="receiver")
-    axes[0].set_ylabel("time (s)")
-    figure.colorbar(image, ax=axes[-1], label=label)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)

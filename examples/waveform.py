@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,31 +12,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from command_line import make_folder, one_message, require_writable
 from run_report import Report
-from seismic import (
-    Model,
-    draw_models,
-    draw_traces,
-    draw_wavefield,
-    layered,
-    read_model,
-)
-from space import draw_slices, section
+from seismic import Model, layered, read_model
+from seismic_figures import draw_models, draw_slices, draw_traces, draw_wavefield, section
 from waveform_errors import errors, told
-from waveform_options import arguments
+from waveform_options import MISFITS, arguments
 
 from adjoint import agreed, communicator
 from adjoint.comm import Allreduce, CartesianGrid, GatherField, rank, size
 from adjoint.files import written_whole
 from adjoint.nn import MLP
 from adjoint.optimize import Result, StateError, minimize
-from adjoint.solvers import Butterworth, Envelope, LeastSquares, write_traces
-from adjoint.solvers import NormalizedCrossCorrelation as CrossCorrelation
+from adjoint.solvers import Butterworth, write_traces
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 
-class Inversion:
+class Inversion(ABC):
     """The problem on this rank: survey, traces, unknowns and the misfit to be minimised.
 
     A subclass says which field is unknown, in which unit, and how traces come of it.
@@ -68,7 +61,9 @@ class Inversion:
     layered: ClassVar[dict[int, Callable[[], Model]]] = {2: layered}
     #: What the traces of each kind are called in names of files.
     kinds: ClassVar[tuple[str, ...]]
-    #: Quantity and unit of the wave that is drawn, which is that of the first kind.
+    #: Which field of the propagator's state is drawn, that of the first kind of traces, and its
+    #: quantity and unit.
+    drawn: ClassVar[int]
     signal: ClassVar[str]
 
     def __init__(
@@ -83,19 +78,25 @@ class Inversion:
         comm: MPI.Comm | None = None,
     ) -> None:
         world = communicator(comm)
-        self.model, self.padded = model, model.padded()
+        self.model = model
         group = world.rank * groups // world.size
         self.shots = np.arange(group, len(model.sources), groups)
-        self.grid = CartesianGrid(self.padded.shape, world.Split(group))
+        shape = tuple(n + 2 * model.layer for n in model.shape)
+        self.grid = CartesianGrid(shape, world.Split(group))
         self.total = Allreduce(comm)
-        self.own = tuple(slice(a, b) for a, b in zip(self.grid.start, self.grid.stop))
-        self.wave = self.make_wave(memory)
-        lines = np.ix_(*(
+        #: The model's nodes in this rank's patch; layers continue its edges.
+        self.lines = lines = np.ix_(*(
             np.clip(np.arange(a, b) - model.layer, 0, n - 1)
             for a, b, n in zip(self.grid.start, self.grid.stop, model.shape)
         ))  # fmt: skip
+        shift = model.layer * model.spacing
+        self.wave = self.make_wave(
+            grid=self.grid, spacing=model.spacing, dt=model.dt, steps=model.steps,
+            sources=model.sources[self.shots, None] + shift, receivers=model.receivers + shift,
+            pml_width=model.layer, memory=memory,
+        )  # fmt: skip
         self.nodes = np.ravel_multi_index(lines, model.shape)
-        self.start = self.padded.start[self.name][self.own].copy()
+        self.start = model.start[self.name][lines]
         self.mask = model.mask[lines].astype(np.float64)
         self.network: MLP | None = None
         if unknown == "network":
@@ -111,7 +112,7 @@ class Inversion:
             amplitude * model.wavelet / np.abs(model.wavelet).max(),
             (len(self.shots), 1, model.steps),
         ).copy()
-        self.observed = self.traces(self.padded.true[self.name][self.own].copy(), self.wavelets)
+        self.observed = self.traces(model.true[self.name][lines], self.wavelets)
         for kind, traces in enumerate(self.observed):
             count = len(model.sources) * len(model.receivers) * model.steps
             rms = float(np.sqrt(self.total(np.sum(traces**2)) / count))
@@ -119,20 +120,16 @@ class Inversion:
                 for receiver, index in enumerate(self.wave.receivers):
                     random = np.random.default_rng([seed, kind, number, index])
                     traces[shot, receiver] += noise * rms * random.standard_normal(model.steps)
-        self.kind = misfit
+        self.distance = MISFITS[misfit](model.dt)
         self.use_band(None)
 
-    def make_wave(self, memory: str | None) -> Any:
-        """Return the operator that makes traces."""
-        raise NotImplementedError
+    @abstractmethod
+    def make_wave(self, **survey: Any) -> Any:
+        """Return the operator that makes traces, with these arguments."""
 
+    @abstractmethod
     def traces(self, field: Any, series: Any) -> tuple[Any, ...]:
-        """Return the traces of the unknown field in this rank's patch."""
-        raise NotImplementedError
-
-    def displayed(self) -> Any:
-        """Return what is drawn of the present wavefield, in this rank's patch."""
-        raise NotImplementedError
+        """Return the traces of the unknown field in this rank's patch, of each kind."""
 
     @property
     def first(self) -> Any:
@@ -163,11 +160,6 @@ class Inversion:
             band = Butterworth(model.dt, high=cutoff)
             series, data = band(self.wavelets), tuple(band(traces) for traces in self.observed)
         self.series, self.data = series, data
-        self.distance = {
-            "least-squares": lambda: LeastSquares(model.dt),
-            "cross-correlation": CrossCorrelation,
-            "envelope": lambda: Envelope(model.dt),
-        }[self.kind]()
         self.scale = 1.0
         self.scale = float(self.misfit(self.first))
 
@@ -210,6 +202,11 @@ class Inversion:
                 whole[np.ix_(shots, receivers)] = part
             single = path if len(self.kinds) == 1 else path.with_stem(f"{path.stem}-{kind}")
             write_traces(single, whole, model.dt, model.sources, model.receivers, self.total.comm)
+
+    def displayed(self) -> Any:
+        """Return what is drawn of the present wavefield, in this rank's patch."""
+        propagator = self.wave.propagator
+        return propagator.state[self.drawn][propagator.padding.inner]
 
     def wavefields(self, field: Any, shot: int, times: Any) -> list[tuple[float, Any]]:
         """Return the wavefield of one of this group's shots at some times, on its rank 0."""

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from command_line import parsed
 from run_report import add_options
 
+from adjoint import Operator
 from adjoint.comm import size
+from adjoint.solvers import Envelope, LeastSquares, NormalizedCrossCorrelation
 
-MISFITS = ("least-squares", "cross-correlation", "envelope")
+#: What makes a misfit of a time step, by its name.
+MISFITS: dict[str, Callable[[float], Operator]] = {
+    "least-squares": LeastSquares,
+    "cross-correlation": lambda dt: NormalizedCrossCorrelation(),
+    "envelope": Envelope,
+}
 
 
 def traces_file(name: str) -> Path:
@@ -40,7 +48,8 @@ def arguments(
     else:
         parser.set_defaults(dimensions=dimensions[0])
     add("--unknown", choices=("grid", "network"), default="grid", help="(default grid)")
-    add("--misfit", choices=MISFITS, default=MISFITS[0], help=f"(default {MISFITS[0]})")
+    usual = next(iter(MISFITS))
+    add("--misfit", choices=MISFITS, default=usual, help=f"(default {usual})")
     add("--bands", type=float, nargs="*", default=[], metavar="HZ", help="cutoffs of first stages")
     add("--iterations", type=int, default=40, help="of L-BFGS in each stage (default 40)")
     add("--shot-groups", type=int, default=1, metavar="G", help="groups that share the shots")

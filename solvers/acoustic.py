@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +10,19 @@ from numpy.typing import DTypeLike
 
 from ..checkpoint import TimeLoop
 from ..comm import CartesianGrid
-from ..variable import Array
 from ..world import agreed
 from .acoustic_propagator import DIFFERENCES, AcousticPropagator
 from .acoustic_stepper import STEPPERS
 from .acquisition import Points
-from .pml import Layers
-from .waves import chosen_sides, highest_frequency, layer_widths, spacings
+from .waves import (
+    Sampling,
+    absorbing_layers,
+    free_sides,
+    layer_widths,
+    per_source,
+    require_inputs,
+    spacings,
+)
 
 
 class AcousticWave(TimeLoop):
@@ -75,6 +79,8 @@ class AcousticWave(TimeLoop):
     ValueError
         On all ranks: bad arguments, a source or receiver off the grid or in a layer, a velocity
         that is not positive and finite or for which ``dt`` is unstable.
+    TypeError
+        A dtype that is neither, or a call without wavelets where the constructor has none.
 
     Warns
     -----
@@ -85,10 +91,11 @@ class AcousticWave(TimeLoop):
 
     Notes
     -----
-    Inputs of a call: ``velocity`` [*grid.patch_shape] in m/s, ``wavelets`` as above, and optionally
-    ``initial`` and ``previous`` [*grid.patch_shape], the field at times 0 and −dt of all shots. The
-    output is [shot, receiver, time] with the receivers of this rank. Wavelets are the same on all
-    ranks, and each rank's cotangent is that of its own copy.
+    Inputs of a call: ``velocity`` [*grid.patch_shape] in m/s, ``wavelets`` [shot, source, time] in
+    place of those of the constructor, and optionally ``initial`` and ``previous``
+    [*grid.patch_shape], the field at times 0 and −dt of all shots. The output is
+    [shot, receiver, time] with the receivers of this rank. Wavelets are the same on all ranks, and
+    each rank's cotangent is that of its own copy.
 
     ``u`` is the pressure in a medium whose bulk modulus is constant, ``c² = κ/ρ``, or, in two
     dimensions, the displacement across the plane (SH) in one whose density is, ``c² = µ/ρ``; a
@@ -160,34 +167,31 @@ class AcousticWave(TimeLoop):
             )
             if order not in DIFFERENCES:
                 raise ValueError(f"{self.name}: order is {order}, expected 2 or 4")
-            if min(grid.patch_shape) < 4:
-                raise ValueError(
-                    f"{self.name}: a patch has shape {grid.patch_shape}, expected 4 nodes or more "
-                    "along each axis: use fewer ranks or a larger grid"
-                )
-            surfaces = self._free_sides(grid, free_surface)
+            surfaces = free_sides(self.name, grid, free_surface)
             widths = layer_widths(self.name, grid, pml_width, pml_sides, surfaces)
             places = np.asarray(sources, np.float64)
             self.shots = places.shape[0] if places.ndim == 3 else 1
-            self.dt, self.steps, self.order = float(dt), int(steps), order
-            self._warned = False
-            self.grid = grid
-            root = math.hypot(*(1 / h for h in self.spacing))
-            self._courant = (1.0 if order == 2 else 6 / 7) / root
-            speed = pml_velocity or self._courant / self.dt / 2
-            frequency = pml_frequency or speed / (20 * max(self.spacing))
+            self.grid, self.dt, self.steps, self.order = grid, float(dt), int(steps), order
+            limit, nodes = (1.0, 10) if order == 2 else (6 / 7, 5)
+            self._sampling = Sampling(
+                self.name, grid, self.spacing, self.dt, limit, nodes, "velocity"
+            )
+            layers = absorbing_layers(
+                self.name, grid, self.spacing, self.dt, widths, pml_velocity, pml_frequency,
+                self._sampling.fastest,
+            )  # fmt: skip
             points = [
                 Points(f"{self.name}: {what}", grid, self.spacing, positions, self.shots, 3, widths,
                        dtype=self.dtype)
                 for what, positions in (("sources", sources), ("receivers", receivers))
             ]  # fmt: skip
-            self._sources = points[0].count
             self.receivers = points[1].owned
-            self.wavelets = None if wavelets is None else self._checked_wavelets(wavelets)
-        layers = [
-            Layers(n, pair, h, self.dt, speed, frequency)
-            for n, pair, h in zip(grid.shape, widths, self.spacing)
-        ]
+            self._series_shape = self.shots, points[0].count, self.steps
+            self.wavelets = None
+            if wavelets is not None:
+                self.wavelets = per_source(
+                    self.name, "wavelets", wavelets, self._series_shape, self.dtype
+                )
         propagator = AcousticPropagator(
             grid, self.spacing, self.dt, self.steps, layers, points[0], points[1], order, surfaces,
             self.dtype,
@@ -213,70 +217,11 @@ class AcousticWave(TimeLoop):
         )
 
     def check(self, *inputs: Any) -> None:
-        velocity, wavelets = inputs[:2]
+        field = self.grid.patch_shape
+        shapes = {
+            "velocity": field, "wavelets": self._series_shape, "initial": field, "previous": field
+        }  # fmt: skip
         with agreed(self.grid.comm):
-            fields = zip(("velocity", "initial", "previous"), (velocity, *inputs[2:]))
-            for argument, field in fields:
-                self.require(argument, np.shape(field), self.grid.patch_shape)
-                self.require(argument, field.dtype, self.dtype, "dtype")
-            self.require("wavelets", np.shape(wavelets), (self.shots, self._sources, self.steps))
-            self.require("wavelets", wavelets.dtype, self.dtype, "dtype")
-            for argument, values in (("velocity", velocity), ("wavelets", wavelets)):
-                if not np.isfinite(values).all():
-                    raise ValueError(f"{self.name}: {argument} has values that are not finite")
-            if velocity.min() <= 0:
-                raise ValueError(
-                    f"{self.name}: velocity has the value {velocity.min():g} m/s, expected "
-                    "positive ones"
-                )
-        ends = np.array([velocity.max(), -velocity.min()], np.float64)
-        found = np.empty_like(ends)
-        from mpi4py import MPI
-
-        self.grid.comm.Allreduce(ends, found, MPI.MAX)
-        fastest, slowest = float(found[0]), -float(found[1])
-        longest = self._courant / fastest
-        if self.dt > longest * (1 + 1e-12):
-            raise ValueError(
-                f"{self.name}: dt is {self.dt:g} s, expected at most {longest:g} s for the "
-                f"greatest velocity {fastest:g} m/s"
-            )
-        self._warn(slowest, wavelets)
-
-    def _warn(self, slowest: float, wavelets: Array) -> None:
-        needed = 5 if self.order == 4 else 10
-        frequency = highest_frequency(wavelets, self.dt)
-        if frequency > 0 and self.grid.rank == 0 and not self._warned:
-            nodes = slowest / frequency / max(self.spacing)
-            if nodes < needed:
-                self._warned = True
-                warnings.warn(
-                    f"{self.name}: {nodes:.1f} nodes for the shortest wavelength ({slowest:g} m/s "
-                    f"at {frequency:.3g} Hz), {needed} or more are advised",
-                    stacklevel=4,
-                )
-
-    def _free_sides(
-        self, grid: CartesianGrid, sides: bool | str | Sequence[str]
-    ) -> tuple[tuple[bool, bool], ...]:
-        """Return whether the low and the high end of each axis are free surfaces."""
-        named = sides
-        if not isinstance(named, str | Sequence):
-            named = ("top",) if named else ()
-        free = chosen_sides(self.name, "free_surface", grid, named)
-        if grid.ndim == 2 and {*np.ravel(named)} - {"top"}:
-            raise ValueError(
-                f"{self.name}: free_surface is {sides!r}, expected the top alone in two dimensions"
-            )
-        return free
-
-    def _checked_wavelets(self, wavelets: Any) -> Array:
-        """Return wavelets as (shots, sources, steps)."""
-        given = np.asarray(wavelets, self.dtype)
-        whole = (self.shots, self._sources, self.steps)
-        if given.ndim > 3 or given.shape != whole[3 - given.ndim :]:
-            raise ValueError(
-                f"{self.name}: wavelets has shape {given.shape}, expected {whole}, {whole[1:]} or "
-                f"{whole[2:]}"
-            )
-        return np.ascontiguousarray(np.broadcast_to(given, whole))
+            require_inputs(self.name, self.dtype, shapes, inputs, ("velocity",))
+        velocity, wavelets = inputs[:2]
+        self._sampling.require(velocity.max(), velocity.min(), wavelets)

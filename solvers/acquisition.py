@@ -139,7 +139,7 @@ class Points:
             self.index.append(found)
             self.nodes.append(np.ascontiguousarray(np.where(here, flat, 0)[found]))
             self.weights.append(np.ascontiguousarray(w[found], dtype=dtype))
-        nearest = np.clip(np.rint(cells[0]), 0, np.asarray(grid.shape) - 1).astype(np.int64)
+        nearest = np.rint(cells[0]).astype(np.int64)
         self._owners = _ranks_of(grid, grid.coords_at(nearest))
         self.owned = np.flatnonzero(self._owners == grid.rank)
 
@@ -251,9 +251,12 @@ def _inside(
         raise ValueError(f"{name} has positions that are not finite")
     low = np.array([m[0] for m in margins], dtype=np.float64)
     high = np.array([n - 1 - m[1] for n, m in zip(grid.shape, margins)], dtype=np.float64)
-    off = ((cells < 0) | (cells > np.asarray(grid.shape) - 1)).any(axis=2)
-    within = ((cells < low - 1e-9) | (cells > high + 1e-9)).any(axis=2)
-    for bad, where in ((off, "outside of the grid"), (within, "inside an absorbing layer")):
+    last = np.asarray(grid.shape) - 1
+    # A place divided by the spacing may be off a node by rounding.
+    for first, end, where in (
+        (0, last, "outside of the grid"), (low, high, "inside an absorbing layer")
+    ):  # fmt: skip
+        bad = ((cells < first - 1e-9) | (cells > end + 1e-9)).any(axis=2)
         if bad.any():
             run, point = (int(i) for i in np.argwhere(bad)[0])
             place = ", ".join(f"{c * h:g}" for c, h in zip(cells[run, point], spacing))
@@ -266,9 +269,12 @@ def _inside(
 
 
 def _interpolation(shape: tuple[int, ...], cells: Array) -> tuple[Array, Array]:
-    """Return the first of the nodes that each point takes along each axis, and all weights."""
+    """Return the first of the nodes that each point takes along each axis, and all weights.
+
+    An axis has ``TAPS`` nodes or more.
+    """
     last = np.asarray(shape) - TAPS
-    base = np.clip(np.floor(cells).astype(np.int64) - 1, 0, np.maximum(last, 0))
+    base = np.clip(np.floor(cells).astype(np.int64) - 1, 0, last)
     t = (cells - base)[..., None]
     taps = np.arange(TAPS, dtype=np.float64)
     weights = np.ones((*cells.shape, TAPS))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +16,15 @@ from ..variable import Array
 from ..world import agreed
 from .acquisition import Points
 from .elastic_propagator import SHIFTS, ElasticPropagator
-from .pml import Layers
-from .waves import SIDES, highest_frequency, layer_widths, spacings
+from .waves import (
+    Sampling,
+    absorbing_layers,
+    free_sides,
+    layer_widths,
+    per_source,
+    require_inputs,
+    spacings,
+)
 
 #: What a source does, in the order of a mechanism's entries.
 MECHANISM = ("force 0", "force 1", "moment 00", "moment 11", "moment 01")
@@ -54,15 +60,16 @@ class ElasticWave(TimeLoop):
         Fields whose traces are returned, of ``"v0"``, ``"v1"``, ``"s00"``, ``"s11"``, ``"s01"``.
     pml_width : int
         Nodes in an absorbing layer.
-    pml_sides : sequence of str
-        Those of ``"top"``, ``"bottom"``, ``"left"``, ``"right"`` that absorb; fields are zero
-        beyond the others.
+    pml_sides : str or sequence of str, optional
+        Those of ``"top"``, ``"bottom"``, ``"left"``, ``"right"`` that absorb, by default all;
+        fields are zero beyond the others.
     pml_velocity, pml_frequency : float, optional
         About those of the waves to be absorbed, in m/s and Hz; by default half of the greatest P
         velocity for which ``dt`` is stable, and the frequency for which that is 20 nodes a
         wavelength.
-    free_surface : bool
-        No traction on the first row of nodes, in place of an absorbing layer on top.
+    free_surface : bool or str
+        ``True`` or ``"top"``: no traction on the first row of nodes, in place of an absorbing layer
+        on top.
     dtype : dtype_like
         float64 (default) or float32.
     **loop
@@ -81,6 +88,8 @@ class ElasticWave(TimeLoop):
     ValueError
         On all ranks: bad arguments, a source or receiver off the grid or in a layer, a modulus or
         density that is not positive and finite, or for which ``dt`` is unstable.
+    TypeError
+        A dtype that is neither, or a call without wavelets where the constructor has none.
 
     Warns
     -----
@@ -90,11 +99,13 @@ class ElasticWave(TimeLoop):
 
     Notes
     -----
-    Inputs of a call: ``lam``, ``mu`` in Pa and ``rho`` in kg/m³ [*grid.patch_shape], wavelets and
-    mechanisms as above. Outputs are one array ``[shot, receiver, time]`` for each field of
-    ``record``, for the receivers of this rank, in m/s and Pa. Sample ``n`` is velocity at
-    ``(n + ½) dt`` and stress at ``(n + 1) dt``; wavelets' sample ``n`` is force at ``n dt`` and
-    moment rate at ``(n + ½) dt``. All is at rest before.
+    Inputs of a call: ``lam``, ``mu`` in Pa and ``rho`` in kg/m³ [*grid.patch_shape], and, in place
+    of those of the constructor, ``wavelets`` [shot, source, time] and ``mechanisms``
+    [shot, source, 5]. These are the same on all ranks, and each rank's cotangent is that of its own
+    copy. Outputs are one array [shot, receiver, time] for each field of ``record``, for the
+    receivers of this rank, in m/s and Pa. Sample ``n`` is velocity at ``(n + ½) dt`` and stress at
+    ``(n + 1) dt``; wavelets' sample ``n`` is force at ``n dt`` and moment rate at ``(n + ½) dt``.
+    All is at rest before.
 
     Velocities and stresses are staggered in space and time, with differences of fourth order: with
     ``b = Δt/ρ`` (arithmetic mean of two nodes' densities), and ``C`` the moduli times ``Δt`` (µ of
@@ -140,35 +151,33 @@ class ElasticWave(TimeLoop):
         *,
         record: Sequence[str] = ("v0", "v1"),
         pml_width: int = 20,
-        pml_sides: Sequence[str] = SIDES[2],
+        pml_sides: str | Sequence[str] | None = None,
         pml_velocity: float | None = None,
         pml_frequency: float | None = None,
-        free_surface: bool = False,
+        free_surface: bool | str | Sequence[str] = False,
         dtype: DTypeLike = np.float64,
         **loop: Any,
     ) -> None:
         with agreed(grid.comm):
             self.dtype = np.dtype(dtype)
             self.spacing = spacings(self.name, grid, spacing, dt, steps, self.dtype)
-            if min(grid.patch_shape) < 4:
-                raise ValueError(
-                    f"{self.name}: a patch has shape {grid.patch_shape}, expected 4 nodes or more "
-                    "along each axis: use fewer ranks or a larger grid"
-                )
             fields = (record,) if isinstance(record, str) else tuple(record)
             if not fields or len({*fields}) < len(fields) or {*fields} - {*SHIFTS}:
                 raise ValueError(
                     f"{self.name}: record is {record!r}, expected some of {', '.join(SHIFTS)}"
                 )
-            surfaces = (free_surface, False), (False, False)
+            surfaces = free_sides(self.name, grid, free_surface)
             widths = layer_widths(self.name, grid, pml_width, pml_sides, surfaces)
             places = np.asarray(sources, np.float64)
             self.shots = places.shape[0] if places.ndim == 3 else 1
             self.dt, self.steps, self.grid = float(dt), int(steps), grid
-            self._warned = False
-            self._courant = 6 / 7 / math.hypot(*(1 / h for h in self.spacing))
-            speed = pml_velocity or self._courant / self.dt / 2
-            frequency = pml_frequency or speed / (20 * max(self.spacing))
+            self._sampling = Sampling(
+                self.name, grid, self.spacing, self.dt, 6 / 7, 5, "P velocity"
+            )
+            layers = absorbing_layers(
+                self.name, grid, self.spacing, self.dt, widths, pml_velocity, pml_frequency,
+                self._sampling.fastest,
+            )  # fmt: skip
             points = [
                 {
                     name: Points(f"{self.name}: {what}", grid, self.spacing, positions, self.shots,
@@ -179,17 +188,13 @@ class ElasticWave(TimeLoop):
             ]  # fmt: skip
             self._sources = points[0]["v0"].count
             self.receivers = points[1]["v0"].owned
-            self.mechanisms = self._checked("mechanisms", mechanisms, 5)
-            self.wavelets = (
-                None if wavelets is None else self._checked("wavelets", wavelets, self.steps)
-            )
-        layers = [
-            Layers(n, pair, h, self.dt, speed, frequency)
-            for n, pair, h in zip(grid.shape, widths, self.spacing)
-        ]
+            self.mechanisms = self._per_source("mechanisms", mechanisms, 5)
+            self.wavelets = None
+            if wavelets is not None:
+                self.wavelets = self._per_source("wavelets", wavelets, self.steps)
         propagator = ElasticPropagator(
             grid, self.spacing, self.dt, self.steps, (layers[0], layers[1]), points[0], points[1],
-            fields, free_surface, self.dtype,
+            fields, surfaces[0][0], self.dtype,
         )  # fmt: skip
         super().__init__(propagator, **loop)
 
@@ -206,58 +211,20 @@ class ElasticWave(TimeLoop):
         return super().__call__(lam, mu, rho, mechanisms, wavelets)
 
     def check(self, *inputs: Any) -> None:
-        lam, mu, rho, mechanisms, wavelets = inputs
+        field, each = self.grid.patch_shape, (self.shots, self._sources)
+        shapes = {
+            "lam": field, "mu": field, "rho": field,
+            "mechanisms": (*each, 5), "wavelets": (*each, self.steps),
+        }  # fmt: skip
         with agreed(self.grid.comm):
-            for argument, field in (("lam", lam), ("mu", mu), ("rho", rho)):
-                self.require(argument, np.shape(field), self.grid.patch_shape)
-                self.require(argument, field.dtype, self.dtype, "dtype")
-                if not np.isfinite(field).all():
-                    raise ValueError(f"{self.name}: {argument} has values that are not finite")
-                if field.min() <= 0:
-                    raise ValueError(
-                        f"{self.name}: {argument} has the value {field.min():g}, expected positive "
-                        "ones"
-                    )
-            for argument, array, length in (
-                ("wavelets", wavelets, self.steps), ("mechanisms", mechanisms, 5)
-            ):  # fmt: skip
-                self.require(argument, np.shape(array), (self.shots, self._sources, length))
-                self.require(argument, array.dtype, self.dtype, "dtype")
-                if not np.isfinite(array).all():
-                    raise ValueError(f"{self.name}: {argument} has values that are not finite")
-        from mpi4py import MPI
+            require_inputs(self.name, self.dtype, shapes, inputs, ("lam", "mu", "rho"))
+        lam, mu, rho, _, wavelets = inputs
+        p_wave, s_wave = ((lam + 2 * mu) / rho).max(), (mu / rho).min()
+        self._sampling.require(math.sqrt(p_wave), math.sqrt(s_wave), wavelets)
 
-        ends = np.array([((lam + 2 * mu) / rho).max(), -(mu / rho).min()], np.float64)
-        found = np.empty_like(ends)
-        self.grid.comm.Allreduce(ends, found, MPI.MAX)
-        fastest, slowest = math.sqrt(found[0]), math.sqrt(-found[1])
-        longest = self._courant / fastest
-        if self.dt > longest * (1 + 1e-12):
-            raise ValueError(
-                f"{self.name}: dt is {self.dt:g} s, expected at most {longest:g} s for the "
-                f"greatest P velocity {fastest:g} m/s"
-            )
-        frequency = highest_frequency(wavelets, self.dt)
-        if frequency > 0 and self.grid.rank == 0 and not self._warned:
-            nodes = slowest / frequency / max(self.spacing)
-            if nodes < 5:
-                self._warned = True
-                warnings.warn(
-                    f"{self.name}: {nodes:.1f} nodes for the shortest wavelength ({slowest:g} m/s "
-                    f"at {frequency:.3g} Hz), 5 or more are advised",
-                    stacklevel=4,
-                )
-
-    def _checked(self, argument: str, values: Any, length: int) -> Array:
-        """Return wavelets or mechanisms as (shots, sources, length)."""
-        given = np.asarray(values, self.dtype)
-        whole = (self.shots, self._sources, length)
-        if given.ndim > 3 or given.ndim < 1 or given.shape != whole[3 - given.ndim :]:
-            raise ValueError(
-                f"{self.name}: {argument} has shape {given.shape}, expected {whole}, {whole[1:]} "
-                f"or {whole[2:]}"
-            )
-        return np.ascontiguousarray(np.broadcast_to(given, whole))
+    def _per_source(self, argument: str, values: Any, length: int) -> Array:
+        shape = self.shots, self._sources, length
+        return per_source(self.name, argument, values, shape, self.dtype)
 
 
 class Lame(Operator):

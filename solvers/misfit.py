@@ -78,7 +78,7 @@ class Misfit(Operator):
         factor = (cotangents[0] * w)[:, np.newaxis]
 
         def cotangent(x: Array, y: Array) -> Array:
-            result: Array = np.zeros_like(inputs[0])
+            result = np.zeros(inputs[0].shape, inputs[0].dtype)  # in C order: its rows are views
             _flat(result)[rows] = factor * self.slopes(x, y)
             return result
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -34,6 +34,7 @@ class Strip(NamedTuple):
     b: Array
 
 
+@dataclass(frozen=True)
 class Layers:
     """The layers at both ends of an axis of a distributed grid.
 
@@ -41,7 +42,7 @@ class Layers:
     ----------
     length : int
         Nodes of the whole axis.
-    widths : sequence of int
+    widths : (int, int)
         Nodes in the layer at the low and at the high end, 0 for none.
     spacing, dt : float
         In metres and seconds.
@@ -49,6 +50,11 @@ class Layers:
         Speed of the waves to be absorbed, m/s.
     frequency : float
         About that of the waves, in hertz.
+
+    Attributes
+    ----------
+    reflection : float
+        What an ideal layer reflects at normal incidence, ``R``.
 
     Notes
     -----
@@ -58,8 +64,7 @@ class Layers:
         ψⁿ = b ψⁿ⁻¹ + a (∂u)ⁿ,   b = e^{−(d + α)Δt},   a = d (b − 1)/(d + α).
 
     With the depth ``x`` in a layer of thickness ``L``: ``d = d₀ (x/L)²`` with
-    ``d₀ = −3 c ln R / (2L)``, where ``R`` is what an ideal layer reflects at normal incidence, and
-    ``α = π f (1 − x/L)``.
+    ``d₀ = −3 c ln R / (2L)``, and ``α = π f (1 − x/L)``.
 
     References
     ----------
@@ -69,23 +74,13 @@ class Layers:
     acoustic wave equations. DOI 10.1190/1.3513453
     """
 
-    reflection = 1e-5
-
-    def __init__(
-        self,
-        length: int,
-        widths: Sequence[int],
-        spacing: float,
-        dt: float,
-        velocity: float,
-        frequency: float,
-    ) -> None:
-        self.length = length
-        self.widths = (int(widths[0]), int(widths[1]))
-        self.spacing = spacing
-        self.dt = dt
-        self.velocity = velocity
-        self.frequency = frequency
+    length: int
+    widths: tuple[int, int]
+    spacing: float
+    dt: float
+    velocity: float
+    frequency: float
+    reflection: ClassVar[float] = 1e-5
 
     def coefficients(self, positions: Array) -> tuple[Array, Array]:
         """Return ``a`` and ``b`` at positions in nodes from the low end; zero in the interior."""
@@ -191,7 +186,7 @@ class Layers:
         dtype: DTypeLike,
     ) -> Strip:
         (a0, a1), (b0, b1) = ranges
-        b0 = max(b0, a1) if a1 > a0 else b0
+        b0 = max(b0, a1)
         low, high = np.arange(a0, max(a0, a1)), np.arange(b0, max(b0, b1))
         lines = np.concatenate([low, high])
         a, b = self.coefficients(lines + shift)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -173,8 +174,8 @@ def test_single_precision() -> None:
             r"dt is 0.004 s, expected at most 0.00303\d* s for .* 2000 m/s",
         ),
         ({"value": np.nan}, "velocity has values that are not finite"),
-        ({"value": -1.0}, "velocity has the value -1 m/s, expected positive"),
-        ({"value": 0.0}, "velocity has the value 0 m/s, expected positive"),
+        ({"value": -1.0}, "velocity has the value -1, expected positive"),
+        ({"value": 0.0}, "velocity has the value 0, expected positive"),
         ({"sources": [[20.0, 200.0]]}, r"sources: point 0 at .* is inside an absorbing layer"),
         ({"receivers": [[200.0, 500.0]]}, r"receivers: point 0 at .* is outside of the grid"),
         ({"receivers": [[200.0, np.nan]]}, "receivers has positions that are not finite"),
@@ -185,6 +186,9 @@ def test_single_precision() -> None:
         ({"pml_sides": ("up",)}, "pml_sides has 'up', expected of top, bottom, left, right"),
         ({"free_surface": "left"}, "free_surface is 'left', expected the top alone in two"),
         ({"wavelets": np.zeros(7)}, r"wavelets has shape \(7,\), expected \(1, 1, 20\)"),
+        ({"wavelets": 1.0}, r"wavelets has shape \(\), expected \(1, 1, 20\)"),
+        ({"pml_velocity": 0.0}, "pml_velocity is 0.0, expected a positive number of m/s"),
+        ({"pml_frequency": -1.0}, "pml_frequency is -1.0, expected 0 Hz or more"),
         ({"spacing": 0.0}, "spacing is 0.0, expected a positive number or two"),
         ({"shape": (3, 3)}, "velocity has shape"),
     ],
@@ -205,13 +209,92 @@ def test_bad_input_is_one_error_on_all_ranks(change: dict[str, Any], message: st
         AcousticWave(grid, **settings)(velocity)
 
 
-@pytest.mark.parallel([1, 2])
-def test_too_few_nodes_per_wavelength_are_a_warning() -> None:
+@pytest.mark.parallel([1])
+@pytest.mark.parametrize(
+    ("shape", "periodic", "message"),
+    [
+        ((40,), False, r"grid has 1 axes, periodic \(False,\), expected 2 or 3 that are not"),
+        (SHAPE, True, r"grid has 2 axes, periodic \(True, True\), expected 2 or 3 that are not"),
+        ((3, 9), False, r"a patch has shape \(3, 9\), expected 4 nodes or more along each axis"),
+    ],
+)
+def test_grids_that_do_not_fit(shape: Any, periodic: bool, message: str) -> None:
+    grid = CartesianGrid(shape, MPI.COMM_SELF, periodic=periodic)
+    with pytest.raises(ValueError, match=f"AcousticWave: {message}"):
+        AcousticWave(grid, SPACING, DT, 20, [[0.0] * len(shape)], [[0.0] * len(shape)])
+
+
+@pytest.mark.parallel([1, 3])
+def test_bad_initial_fields_are_one_error_on_all_ranks() -> None:
     comm = MPI.COMM_WORLD
-    wave, velocity, _ = wave_of(comm, steps=100)
-    wavelets = np.broadcast_to(ricker(DT * np.arange(100), 20.0), (2, 1, 100))
-    if comm.rank == 0:
-        with pytest.warns(UserWarning, match=r"AcousticWave: 3\.\d nodes for the shortest"):
-            wave(velocity, wavelets)
-    else:
-        wave(velocity, wavelets)
+    wave, velocity, wavelets = wave_of(comm, steps=3)
+    bad = np.zeros_like(velocity)
+    bad[2, 3] = np.inf if comm.rank == comm.size - 1 else 0
+    with pytest.raises(ValueError, match="initial has values that are not finite"):
+        wave(velocity, wavelets, bad)
+    with pytest.raises(ValueError, match="previous has values that are not finite"):
+        wave(velocity, wavelets, previous=bad)
+    with pytest.raises(ValueError, match="velocity has dtype int64, expected float64"):
+        wave(velocity.astype(np.int64), wavelets)
+    with pytest.raises(TypeError, match="velocity is a list, expected an array"):
+        wave(velocity.tolist(), wavelets)
+    with pytest.raises(TypeError, match="no wavelets, here or in the constructor"):
+        wave(velocity)
+
+
+@pytest.mark.parallel([1, 3])
+@pytest.mark.parametrize(("order", "advised"), [(2, 10), (4, 5)])
+def test_too_few_nodes_per_wavelength_are_a_warning(order: int, advised: int) -> None:
+    """For half a node more than advised there is none, for half a node less one on rank 0."""
+    comm, steps, frequency = MPI.COMM_WORLD, 200, 20.0
+    grid = CartesianGrid(SHAPE, comm)
+    velocity = np.full(grid.patch_shape, 2500.0)
+    wave = AcousticWave(
+        grid, (SPACING, 8.0), 1e-3, steps, [[150.0, 200.0]], [[200.0, 200.0]], pml_width=6,
+        order=order,
+        wavelets=np.sin(2 * np.pi * frequency * 1e-3 * np.arange(steps)),
+    )  # fmt: skip
+    for nodes, expected in ((advised + 0.5, 0), (advised - 0.5, 1), (advised - 0.5, 0)):
+        if comm.rank == comm.size - 1:
+            velocity[1, 1] = nodes * frequency * SPACING
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            wave(velocity)
+        assert [warning.filename for warning in told] == [__file__] * expected * (comm.rank == 0)
+        for warning in told:
+            message = str(warning.message)
+            assert f"AcousticWave: {nodes} nodes for the shortest wavelength" in message
+            assert f", {advised} or more are advised" in message
+
+
+@pytest.mark.parallel([1, 3])
+@pytest.mark.parametrize(("order", "limit"), [(4, 6 / 7), (2, 1.0)])
+def test_layers_are_for_half_of_the_greatest_stable_velocity(order: int, limit: float) -> None:
+    """And for the frequency at which that has 20 of the wider spacings a wavelength."""
+    speed = limit / np.hypot(1 / 10, 1 / 12) / DT / 2
+    traces = []
+    for given in ({}, {"pml_velocity": speed, "pml_frequency": speed / 240}, {"pml_frequency": 0}):
+        wave, velocity, wavelets = wave_of(
+            MPI.COMM_WORLD, order=order, spacing=(10.0, 12.0), **given
+        )
+        traces.append(gathered(MPI.COMM_WORLD, wave, wave(velocity, wavelets)))
+    scale = np.abs(traces[0]).max()
+    np.testing.assert_allclose(traces[1], traces[0], rtol=0, atol=1e-13 * scale)
+    assert np.abs(traces[2] - traces[0]).max() > 1e-7 * scale
+
+
+@pytest.mark.parallel([1, 3])
+def test_initial_fields_without_sources_and_receivers() -> None:
+    """No source acts on an initial field, and nobody may listen."""
+    comm = MPI.COMM_WORLD
+    grid, none = CartesianGrid(SHAPE, comm), np.zeros((0, 2))
+    velocity = np.full(grid.patch_shape, 2000.0)
+    rest, initial = np.zeros((1, 0, 5)), rough_fields(comm, grid.patch_shape)[0]
+    wave = AcousticWave(grid, SPACING, DT, 5, none, [[200.0, 200.0]], pml_width=6)
+    dot_test(wave, velocity, rest, initial, rtol=1e-12)
+    assert comm.allreduce(np.abs(wave(velocity, rest, initial)).sum()) > 0
+    at_rest = np.zeros_like(initial)
+    for some, whole in (((initial,), (initial, at_rest)), ((None, initial), (at_rest, initial))):
+        np.testing.assert_array_equal(wave(velocity, rest, *some), wave(velocity, rest, *whole))
+    deaf = AcousticWave(grid, SPACING, DT, 5, none, none, pml_width=6)
+    assert deaf(velocity, rest, initial).shape == (1, 0, 5)

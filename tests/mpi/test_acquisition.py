@@ -9,6 +9,7 @@ import pytest
 from mpi4py import MPI
 from scipy.interpolate import lagrange
 
+from adjoint import profiling
 from adjoint.comm import CartesianGrid
 from adjoint.solvers import ricker
 from adjoint.solvers.acquisition import Points
@@ -39,8 +40,9 @@ def taps(nodes: int, place: float) -> dict[int, float]:
     return {int(k): float(lagrange(four, np.equal(four, k))(place)) for k in four}
 
 
-SPACE, APART = (6, 7, 8), (10.0, 12.0, 11.0)
-SPOTS = np.array([[0.0, 0.0, 0.0], [50.0, 72.0, 77.0], [2.0, 71.0, 30.0], [27.1, 34.9, 40.0]])
+# Rows of as many entries as axis 1 has nodes would be of another length.
+SPACE, APART = (6, 12, 8), (10.0, 12.0, 11.0)
+SPOTS = np.array([[0.0, 0.0, 0.0], [50.0, 132.0, 77.0], [2.0, 131.0, 30.0], [27.1, 34.9, 40.0]])
 
 
 @pytest.mark.parallel([1, 2, 3, 4, 6])
@@ -119,11 +121,16 @@ def test_owners_get_the_sum_of_parts_and_all_parts_the_owners_cotangent() -> Non
         parts[rows] = np.random.default_rng([run, comm.rank]).standard_normal(parts[rows].shape)
         whole[run, points.index[run]] = parts[rows]
     comm.Allreduce(MPI.IN_PLACE, whole)
-    traces = collection.forward(parts)
+    with profiling() as there:
+        traces = collection.forward(parts)
     np.testing.assert_allclose(traces, whole[:, points.owned], rtol=1e-13)
+    others = sum(np.isin(index, points.owned, invert=True).sum() for index in points.index)
+    assert there.sent == others * 5 * 8
 
     cotangents = np.random.default_rng(9).standard_normal((2, 7, 5))
-    back = collection.adjoint(cotangents[:, points.owned])
+    with profiling() as back_again:
+        back = collection.adjoint(cotangents[:, points.owned])
+    assert comm.allreduce(back_again.sent) == comm.allreduce(there.sent)
     assert back.shape == parts.shape
     for run in range(2):
         np.testing.assert_array_equal(
@@ -136,6 +143,27 @@ def test_one_set_of_positions_is_that_of_all_runs() -> None:
     _, points = points_of(MPI.COMM_WORLD, PLACES[0])
     for kept in (points.index, points.nodes, points.weights):
         np.testing.assert_array_equal(kept[0], kept[1])
+
+
+@pytest.mark.parallel([1])
+@pytest.mark.parametrize("margin", [0, 2])
+def test_a_point_is_on_a_node_also_by_rounding(margin: int) -> None:
+    """Also where its place, divided by the spacing, is more than the last node's number."""
+    apart, margins = 0.1, ((margin, 1), (margin, 1))
+    ends = np.array([[margin * apart - 1e-12, 0.3], [6 * apart, 6 * apart]])
+    assert ends[1, 0] / apart > 6
+    grid = CartesianGrid((8, 8), MPI.COMM_SELF)
+    points = Points("points", grid, (apart, apart), ends, 1, GHOST, margins)
+    np.testing.assert_allclose(points.weights[0].sum(axis=1), 1)
+    within = f"{margin * apart:g} to 0.6 m"
+    for places, where in (
+        (ends - 1e-6, "inside an absorbing layer" if margin else "outside of the grid"),
+        (ends + 1e-6, "inside an absorbing layer"),
+        (ends + apart + 1e-6, "outside of the grid"),
+    ):
+        message = rf"points: point \d at .* is {where}, expected z and x in {within}, {within}"
+        with pytest.raises(ValueError, match=message):
+            Points("points", grid, (apart, apart), places, 1, GHOST, margins)
 
 
 @pytest.mark.parallel([1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,53 @@ def test_velocities_and_density(free_surface: bool) -> None:
         assert min(rates) >= 1.95, (number, rates)
 
 
+@pytest.mark.parallel([1, 3])
+def test_layers_are_for_half_of_the_greatest_stable_velocity() -> None:
+    """And for the frequency at which that has 20 of the wider spacings a wavelength."""
+    comm = MPI.COMM_WORLD
+    speed = 6 / 7 / np.hypot(1 / 10, 1 / 12) / DT / 2
+    traces = []
+    for given in ({}, {"pml_velocity": speed, "pml_frequency": speed / 240}, {"pml_frequency": 0}):
+        wave, model = wave_of(comm, spacing=(10.0, 12.0), record="v0", **given)
+        lam, mu, rho = model
+        traces.append(wave(lam * 1e9, mu * 1e9, rho * 1e3))
+    scale = comm.allreduce(np.abs(traces[0]).max(initial=0), MPI.MAX)
+    np.testing.assert_allclose(traces[1], traces[0], rtol=0, atol=1e-13 * scale)
+    off = comm.allreduce(np.abs(traces[2] - traces[0]).max(initial=0), MPI.MAX)
+    assert off > 1e-7 * scale
+
+
+@pytest.mark.parallel([1, 3])
+def test_too_few_nodes_per_s_wavelength_are_a_warning() -> None:
+    """The slowest S wave counts, here with 5.5 nodes at the wavelets' only frequency."""
+    comm, steps = MPI.COMM_WORLD, 200
+    grid = CartesianGrid(SHAPE, comm)
+    rho = np.full(grid.patch_shape, 2000.0)
+    lam, mu = Lame()(np.full(rho.shape, 2600.0), np.full(rho.shape, 1200.0), rho)
+    for vs, nodes in ((1100.0, None), (900.0, "4.5")):
+        if comm.rank == comm.size - 1:
+            mu[1, 1] = 2000.0 * vs**2
+        wave = ElasticWave(
+            grid, (8.0, SPACING), 1e-3, steps, [[150.0, 200.0]], [[200.0, 200.0]], pml_width=6,
+            wavelets=np.sin(2 * np.pi * 20.0 * 1e-3 * np.arange(steps)),
+        )  # fmt: skip
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            wave(lam, mu, rho)
+        if nodes is None or comm.rank:
+            assert not told
+        else:
+            assert f"{nodes} nodes for the shortest wavelength (900 m/s at" in str(told[0].message)
+            assert told[0].filename == __file__
+
+
+@pytest.mark.parallel([1])
+def test_a_grid_in_space_is_refused() -> None:
+    grid = CartesianGrid((12, 12, 12), MPI.COMM_SELF)
+    with pytest.raises(ValueError, match=r"ElasticWave: grid has 3 axes, .* expected 2 that are"):
+        ElasticWave(grid, SPACING, DT, 20, [[0.0] * 3], [[0.0] * 3])
+
+
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -211,6 +259,10 @@ def test_velocities_and_density(free_surface: bool) -> None:
         ({"receivers": [[200.0, 500.0]]}, r"receivers: point 0 at .* is outside of the grid"),
         ({"record": ("v2",)}, r"record is \('v2',\), expected some of v0, v1, s00, s11, s01"),
         ({"mechanisms": (1.0, 2.0)}, r"mechanisms has shape \(2,\), expected \(1, 1, 5\)"),
+        (
+            {"free_surface": ("left",)},
+            r"free_surface is \('left',\), expected the top alone in two",
+        ),
         ({"memory": 1000}, r"memory is 1000 bytes, expected at least \d+ bytes a process"),
     ],
 )

@@ -64,6 +64,20 @@ def test_values_of_misfits() -> None:
 
 
 @pytest.mark.parametrize("name", MISFITS)
+@pytest.mark.parametrize("axes", [(2, 1, 0), (0, 2, 1)])
+def test_traces_in_another_order_of_memory(name: str, axes: tuple[int, ...]) -> None:
+    """Views such as a gather by time, turned round, have the gradient of their copies."""
+    misfit, one, inputs = MISFITS[name], np.float64(1), (traces(1), traces(2))
+    back = np.argsort(axes)
+    turned = [x.transpose(axes).copy().transpose(back) for x in inputs]
+    _, expected = cotangents = misfit.vjp((one,), inputs, (one,))
+    _, found = misfit.vjp((one,), tuple(turned), (one,))
+    assert np.abs(cotangents[0]).max() > 0
+    np.testing.assert_array_equal(misfit.vjp((one,), tuple(turned), (one,))[0], cotangents[0])
+    np.testing.assert_array_equal(found(), expected())
+
+
+@pytest.mark.parametrize("name", MISFITS)
 def test_silent_traces_and_ranks_without_receivers(name: str) -> None:
     misfit = MISFITS[name]
     if name != "weighted":

@@ -1,0 +1,172 @@
+"""Figures of the seismic inversions: models in the plane and in space, wavefields and traces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from seismic import Model
+
+
+def pyplot() -> Any:
+    """Return matplotlib's pyplot, which draws into files."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def draw_models(path: Path, model: Model, found: Any, name: str, label: str) -> None:
+    """Draw the true, the start and the inverted field, and how far the last is off.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    model : Model
+        Without absorbing layers.
+    found : numpy.ndarray, shape (nz, nx)
+    name : str
+        Key of the field in ``model.true``.
+    label : str
+        Quantity and unit, for the colour bars.
+    """
+    plt = pyplot()
+    true, start = model.true[name], model.start[name]
+    rows, columns = model.shape
+    km = model.spacing / 1e3
+    extent = (-0.5 * km, (columns - 0.5) * km, (rows - 0.5) * km, -0.5 * km)
+    low, high = float(true.min()), float(true.max())
+    largest = float(np.abs(start - true).max())
+    figure, axes = plt.subplots(2, 2, figsize=(11, 5.2), layout="constrained", sharex=True,
+                                sharey=True)  # fmt: skip
+    panels = [
+        ("true", true, "viridis", low, high, label),
+        ("start", start, "viridis", low, high, label),
+        ("inverted", found, "viridis", low, high, label),
+        ("inverted − true", found - true, "RdBu_r", -largest, largest, "difference of " + label),
+    ]
+    for axis, (title, values, colours, least, greatest, bar) in zip(axes.flat, panels):
+        image = axis.imshow(
+            values, extent=extent, cmap=colours, vmin=least, vmax=greatest, aspect="auto"
+        )
+        figure.colorbar(image, ax=axis, label=bar)
+        axis.set(title=title)
+    for axis in axes[-1]:
+        axis.set_xlabel("x (km)")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("depth (km)")
+    axes[0, 0].plot(*model.receivers.T[::-1] / 1e3, "w.", markersize=1.5)
+    axes[0, 0].plot(*model.sources.T[::-1] / 1e3, "r*", markersize=6, clip_on=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_slices(path: Path, model: Model, found: Any, name: str, label: str) -> None:
+    """Draw slices of the true, the start and the inverted field, and how far the last is off.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    model : Model
+        In space, without absorbing layers.
+    found : numpy.ndarray, shape (nz, ny, nx)
+    name : str
+        Key of the field in ``model.true``.
+    label : str
+        Quantity and unit, for the colour bars.
+    """
+    plt = pyplot()
+    true, start = model.true[name], model.start[name]
+    km = model.spacing / 1e3
+    depth, y = 3 * model.shape[0] // 8, model.shape[1] // 2
+    low, high = float(true.min()), float(true.max())
+    largest = float(np.abs(start - true).max())
+    figure, axes = plt.subplots(2, 4, figsize=(12, 5.2), layout="constrained", sharex=True,
+                                height_ratios=model.shape[1::-1])  # fmt: skip
+    panels = [
+        ("true", true, "viridis", low, high),
+        ("start", start, "viridis", low, high),
+        ("inverted", found, "viridis", low, high),
+        ("inverted − true", found - true, "RdBu_r", -largest, largest),
+    ]
+    for (level, upright), (title, values, colours, least, greatest) in zip(axes.T, panels):
+        for axis, part in ((level, values[depth]), (upright, section(values))):
+            rows, columns = part.shape
+            extent = (-0.5 * km, (columns - 0.5) * km, (rows - 0.5) * km, -0.5 * km)
+            image = axis.imshow(part, extent=extent, cmap=colours, vmin=least, vmax=greatest)
+        level.axhline(y * km, color="k", linestyle=":", linewidth=1)
+        upright.axhline(depth * km, color="k", linestyle=":", linewidth=1)
+        level.set_title(title)
+        upright.set_xlabel("x (km)")
+        if title == "inverted":
+            figure.colorbar(image, ax=axes[:, 2], label=label)
+    figure.colorbar(image, ax=axes[:, 3], label="difference of " + label)
+    axes[0, 0].set_ylabel(f"y (km), at a depth of {depth * km:.2f} km")
+    axes[1, 0].set_ylabel(f"depth (km), at y = {y * km:.2f} km")
+    axes[0, 0].plot(*model.receivers.T[:0:-1] / 1e3, "w.", markersize=2)
+    axes[0, 0].plot(*model.sources.T[:0:-1] / 1e3, "r*", markersize=7)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def section(field: Any) -> Any:
+    """Return a field of the plane, or the vertical section (z, x) through the middle of space."""
+    return field if field.ndim == 2 else field[:, field.shape[1] // 2]
+
+
+def draw_wavefield(path: Path, frames: list[tuple[float, Any]], extent: Any, label: str) -> None:
+    """Draw one shot's wavefield at several times, each scaled by its own greatest value."""
+    plt = pyplot()
+    figure, axes = plt.subplots(
+        2, (len(frames) + 1) // 2, figsize=(11, 5.2), layout="constrained", sharex=True, sharey=True
+    )
+    for axis, (seconds, field) in zip(axes.flat, frames):
+        largest = float(np.quantile(np.abs(field), 0.998)) or 1.0
+        image = axis.imshow(
+            field, extent=extent, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto"
+        )
+        figure.colorbar(image, ax=axis, label=label)
+        axis.set(title=f"t = {seconds:.2f} s")
+    for axis in axes[-1]:
+        axis.set_xlabel("x (km)")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("depth (km)")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -> None:
+    """Draw one shot's traces: observed, of the start, of the inverted model, and what is left.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    model : Model
+    gathers : dict of numpy.ndarray, shape (receivers, steps)
+        ``"observed"``, ``"start"`` and ``"inverted"``.
+    label : str
+        Quantity and unit, for the colour bar.
+    """
+    plt = pyplot()
+    observed = gathers["observed"]
+    largest = float(np.quantile(np.abs(observed), 0.99)) or 1.0
+    panels = {
+        "observed": observed,
+        "start": gathers["start"],
+        "inverted": gathers["inverted"],
+        "inverted − observed": gathers["inverted"] - observed,
+    }
+    figure, axes = plt.subplots(1, 4, figsize=(11, 4.2), layout="constrained", sharey=True)
+    extent = (0, len(observed), model.steps * model.dt, 0)
+    for axis, (title, values) in zip(axes, panels.items()):
+        image = axis.imshow(
+            values.T, extent=extent, cmap="gray", vmin=-largest, vmax=largest, aspect="auto"
+        )
+        axis.set(title=title, xlabel="receiver")
+    axes[0].set_ylabel("time (s)")
+    figure.colorbar(image, ax=axes[-1], label=label)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
