@@ -13,7 +13,7 @@ from ..operator import Operator, require_float
 from ..spans import span
 from ..world import agree, communicator
 from .blocks import even_parts
-from .transport import user_tags
+from .tags import user_tags
 
 
 class CommunicationError(RuntimeError):

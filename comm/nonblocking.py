@@ -23,7 +23,8 @@ from ..variable import Array, Spec
 from .communication import Communication, CommunicationError, Message
 from .keeping import keep_until_complete
 from .send_recv import size_of
-from .transport import contiguous, next_number, note_message, reversed_tag
+from .tags import next_number, reversed_tag
+from .transport import contiguous, note_message
 
 _numbers = itertools.count()
 
@@ -77,7 +78,7 @@ class Request:
 
     def reversed(self, cotangent: Any = None) -> Request:
         """Start the message in the other direction, which carries the cotangent."""
-        tag = reversed_tag(self.comm, self.tag, self.turn)
+        tag = reversed_tag(self.tag, self.turn)
         if self.sends:
             return Request(self.comm, self.peer, tag, self.text, spec=self.spec)
         return Request(self.comm, self.peer, tag, self.text, sent=cotangent)

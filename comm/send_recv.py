@@ -12,7 +12,8 @@ from numpy.typing import DTypeLike
 from ..spans import span
 from ..variable import Array
 from .communication import Communication, CommunicationError, Message
-from .transport import contiguous, next_number, note_message, reversed_tag
+from .tags import next_number, reversed_tag
+from .transport import contiguous, note_message
 
 
 def receive(comm: MPI.Comm, into: Array, source: int, tag: int, name: str) -> Array:
@@ -80,7 +81,7 @@ class Send(Communication):
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
         (x,), (number,) = inputs, outputs
-        tag = reversed_tag(self.comm, self.tag, number)
+        tag = reversed_tag(self.tag, number)
         return (receive(self.comm, np.empty(x.shape, x.dtype), self.dest, tag, self.name),)
 
     def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
@@ -146,7 +147,7 @@ class Recv(Communication):
         return self._receive()
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
-        tag = reversed_tag(self.comm, self.tag, outputs[1])
+        tag = reversed_tag(self.tag, outputs[1])
         send(self.comm, cotangents[0], self.source, tag)
         return ()
 
@@ -216,7 +217,7 @@ class SendRecv(Communication):
         return self._exchange(tangents[0], self.dest, self.source, self.tag, self.tag)
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
-        sent, received = (reversed_tag(self.comm, self.tag, number) for number in outputs[1])
+        sent, received = (reversed_tag(self.tag, number) for number in outputs[1])
         return (self._exchange(cotangents[0], self.source, self.dest, received, sent),)
 
     def _exchange(self, x: Any, dest: int | None, source: int | None, out: int, into: int) -> Array:
