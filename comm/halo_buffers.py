@@ -152,6 +152,7 @@ class HaloBuffers:
         self._forward: Requests = []
         self._adjoint: Requests = []
         self._expected: list[tuple[MPI.Status, int, int]] = []
+        # Of the requests the receives come first, in the order of the neighbours.
         sends: tuple[Requests, Requests] = ([], [])
         for owner, (slabs, ghosts) in geometry.neighbours.items():
             length = fields * sum(prod(face.shape) for face in slabs)
@@ -170,7 +171,6 @@ class HaloBuffers:
         self._adjoint += sends[1]
         self._sent = tuple(sum(part.nbytes for part, _ in ends)
                            for ends in (self._slabs[False], self._ghosts))  # fmt: skip
-        self._statuses = [e[0] for e in self._expected] + [MPI.Status() for _ in sends[0]]
         self._pending: tuple[Sequence[Array], bool] | None = None
         memory = [part for part, _ in self._slabs[False] + self._ghosts]
         finalize(self, _release, self._forward + self._adjoint, memory)
@@ -316,10 +316,10 @@ class HaloBuffers:
             return
         try:
             if spans.active is None:
-                MPI.Request.Waitall(requests, self._statuses)
+                self._complete(requests)
             else:
                 with spans.span("wait"):
-                    MPI.Request.Waitall(requests, self._statuses)
+                    self._complete(requests)
         except MPI.Exception as error:  # a message that was longer than its buffer
             raise ValueError(f"HaloExchange: {error.Get_error_string()}; {_UNEQUAL}") from error
         for status, owner, expected in self._expected:
@@ -329,6 +329,15 @@ class HaloBuffers:
                     f"HaloExchange: message of rank {owner} has {found} bytes, "
                     f"expected {expected}; {_UNEQUAL}"
                 )
+
+    def _complete(self, requests: Requests) -> None:
+        """Wait for the receives one by one.
+
+        ``Waitall`` of Open MPI 4.1 never returns where a message that came before was too long.
+        """
+        for request, (status, _, _) in zip(requests, self._expected):
+            request.Wait(status)
+        MPI.Request.Waitall(requests[len(self._expected) :])
 
 
 _UNEQUAL = "all ranks must exchange the same number of fields of the same dtype"
