@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..operator import Operator
-from ..spans import sent, span
-from ..variable import Array
+from ..variable import Array, Spec
 from ..world import agreed
 from .grid import CartesianGrid, same_on_all_ranks
+from .transport import gatherv, scatterv
 
 
 class _WholeField(Operator):
@@ -43,27 +43,16 @@ class _WholeField(Operator):
             raise TypeError(f"{self.name}: {argument} has dtype {value.dtype}, expected a number's")
 
     def _scatter(self, whole: Any, dtype: np.dtype[Any]) -> Array:
-        grid = self.grid
-        patch = np.empty(grid.patch_shape, dtype)
-        packed = None
+        grid, packed = self.grid, None
         if grid.rank == self.root:
-            parts = [whole[grid.patch_slices(r)].ravel() for r in range(grid.size)]
-            packed = [np.concatenate(parts), (grid.counts, None)]
-            sent((sum(grid.counts) - patch.size) * patch.itemsize)
-        with span("wait"):
-            grid.comm.Scatterv(packed, patch, self.root)
-        return patch
+            packed = np.concatenate([whole[grid.patch_slices(r)].ravel() for r in range(grid.size)])
+        return scatterv(grid.comm, packed, Spec(grid.patch_shape, dtype), grid.counts, self.root)
 
     def _gather(self, patch: Array) -> Array:
         grid = self.grid
-        patch = np.ascontiguousarray(patch)
+        packed = gatherv(grid.comm, patch.ravel(), grid.counts, self.root)
         if grid.rank != self.root:
-            sent(patch.nbytes)
-            grid.comm.Gatherv(patch, None, self.root)
-            return np.empty((0,) * grid.ndim, patch.dtype)
-        packed = np.empty(sum(grid.counts), patch.dtype)
-        with span("wait"):
-            grid.comm.Gatherv(patch, [packed, (grid.counts, None)], self.root)
+            return packed.reshape((0,) * grid.ndim)
         whole = np.empty(grid.shape, patch.dtype)
         for r, part in enumerate(np.split(packed, np.cumsum(grid.counts[:-1]))):
             slices = grid.patch_slices(r)

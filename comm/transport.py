@@ -120,5 +120,4 @@ def _width(x: Array) -> int:
 def _parts(x: Array, counts: Counts) -> list[Any]:
     """Return a buffer in MPI's form: array, values for each rank, where they begin."""
     values = np.array(counts, int) * _width(x)
-    kind = MPI.DOUBLE if x.dtype == np.float64 else MPI.FLOAT
-    return [x, values, np.cumsum(values) - values, kind]
+    return [x, (values, np.cumsum(values) - values)]
