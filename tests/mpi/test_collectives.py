@@ -316,9 +316,12 @@ def fails(kind: type[Exception], match: str, call: Callable[[], Any]) -> None:
 def test_faults_of_one_rank_are_raised_on_all() -> None:
     last = size() - 1
     integers = np.arange(3) if rank() == last else np.arange(3.0)
+    ragged = [[1.0, 2.0], [3.0]] if rank() == last else np.arange(3.0)
     for operator in (Bcast(), Reduce(), Allreduce(), Gather(), Allgather(), Alltoall()):
         text = rf"rank {last}: {operator.name}: the input has dtype int64, expected float32 or"
         fails(TypeError, text, lambda operator=operator: operator(integers))  # type: ignore[misc]
+        text = rf"rank {last}: .*inhomogeneous shape"
+        fails(ValueError, text, lambda operator=operator: operator(ragged))  # type: ignore[misc]
     x = np.ones(3)
     counts = [1] * size() if rank() == last else None
     text = rf"rank {last}: Alltoall: counts is .*, expected {size()} numbers with the sum 5"
