@@ -71,11 +71,6 @@ class Request:
         self._dropped = finalize(self, keep_until_complete, self._pending, self._memory)
         self._dropped.atexit = False
 
-    @property
-    def done(self) -> bool:
-        """Whether it was waited for."""
-        return self._memory is None
-
     def reversed(self, cotangent: Any = None) -> Request:
         """Start the message in the other direction, which carries the cotangent."""
         tag = reversed_tag(self.tag, self.turn)

@@ -10,8 +10,9 @@ from mpi4py import MPI
 from numpy.typing import DTypeLike
 
 from ..spans import span
-from ..variable import Array
+from ..variable import Array, Spec
 from .communication import Communication, CommunicationError, Message
+from .keeping import keep_until_complete
 from .tags import next_number, reversed_tag
 from .transport import contiguous, note_message
 
@@ -222,24 +223,27 @@ class SendRecv(Communication):
 
     def _exchange(self, x: Any, dest: int | None, source: int | None, out: int, into: int) -> Array:
         """Send ``x`` to one rank with tag ``out``, receive from another with tag ``into``."""
-        result = np.zeros(np.shape(x), x.dtype)
+        x = contiguous(x)
+        result = np.zeros(x.shape, x.dtype)
         request = MPI.REQUEST_NULL
         if dest is not None:
-            note_message(self.comm, result, dest)
-            request = self.comm.Isend(contiguous(x), dest, out)
-        if source is not None:
-            receive(self.comm, result, source, into, self.name)
+            note_message(self.comm, x, dest)
+            request = self.comm.Isend(x, dest, out)
+        try:
+            if source is not None:
+                receive(self.comm, result, source, into, self.name)
+        except CommunicationError:
+            keep_until_complete(request, x)
+            raise
         with span("wait"):
             request.Wait()
         return result
 
     def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
-        ends = (self.dest, self.source)
-        return Message(
-            "exchange", repr(self), self.comm, None, self.tag, (ends, size_of(inputs[0]))
-        )
+        payload = (self.dest, self.source), size_of(outputs[0])
+        return Message("exchange", repr(self), self.comm, None, self.tag, payload)
 
 
-def size_of(x: Any) -> tuple[Any, ...]:
+def size_of(x: Array | Spec) -> tuple[int, str]:
     """Return what both ends of a message must have alike: number of values and dtype."""
-    return int(np.prod(x.shape)), x.dtype.name
+    return x.size, x.dtype.name

@@ -265,6 +265,21 @@ def test_the_memory_of_a_dropped_request_is_not_used_again(length: int) -> None:
     assert length in held
 
 
+@pytest.mark.parallel([2])
+def test_what_is_sent_comes_whole_where_what_is_received_has_another_size() -> None:
+    length = 200_000  # so long that it waits for the receiver
+    if rank() == 0:
+        with pytest.raises(CommunicationError, match="a message of 24 bytes from rank 1"):
+            SendRecv(1, 1)(np.full(length, 5.0))
+        others = [np.full(length, 7.0) for _ in range(20)]  # where that lay, if it were freed
+        MPI.COMM_WORLD.Barrier()
+        assert all((x == 7).all() for x in others)
+    else:
+        Send(0)(np.ones(3))
+        MPI.COMM_WORLD.Barrier()
+        np.testing.assert_array_equal(Recv(0, length)(), 5.0)
+
+
 @pytest.mark.parallel([1, 2])
 def test_tags_out_of_range() -> None:
     highest = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB) - 2
