@@ -360,10 +360,7 @@ def _one_or_all(arrays: tuple[Array, ...]) -> Any:
 
 
 def _checked_width(name: str, grid: CartesianGrid, width: PerAxis) -> tuple[int, ...]:
-    try:
-        widths = grid.widths(width)
-    except ValueError as error:
-        raise ValueError(str(error).replace(grid.name, name, 1)) from None
+    widths = grid.widths(width, name)
     shortest = grid.smallest_patch
     if any(w > n for w, n in zip(widths, shortest)):
         raise ValueError(

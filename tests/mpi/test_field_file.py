@@ -194,3 +194,5 @@ def test_continued_edges_are_those_of_numpy_pad(
         check(edges, padded[here])
     with pytest.raises(ValueError, match="ContinueEdges: field has shape"):
         edges(own)
+    with pytest.raises(ValueError, match="ContinueEdges: width is -1, expected a number of layers"):
+        ContinueEdges(grid, -1)
