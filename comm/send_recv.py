@@ -41,7 +41,46 @@ def send(comm: MPI.Comm, x: Any, dest: int, tag: int) -> None:
         comm.Send(x, dest, tag)
 
 
-class Send(Communication):
+class ToRank(Communication):
+    """What ``Send`` and ``Isend`` share: an array for another rank."""
+
+    def __init__(self, dest: int, tag: int = 0, comm: MPI.Comm | None = None) -> None:
+        super().__init__(comm)
+        self.dest = self.require_rank("dest", dest)
+        self.tag = self.require_tag(tag)
+
+    def check(self, x: Any) -> None:
+        self.require_floats(x)
+
+    def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
+        return Message("send", repr(self), self.comm, self.dest, self.tag, size_of(inputs[0]))
+
+
+class FromRank(Communication):
+    """What ``Recv`` and ``Irecv`` share: an array from another rank, whose shape is known."""
+
+    def __init__(
+        self,
+        source: int,
+        shape: int | Sequence[int] = (),
+        dtype: DTypeLike = np.float64,
+        tag: int = 0,
+        comm: MPI.Comm | None = None,
+    ) -> None:
+        super().__init__(comm)
+        self.source = self.require_rank("source", source)
+        self.shape = (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in shape)
+        self.dtype = np.dtype(dtype)
+        self.require_floats(np.empty(0, self.dtype))
+        self.tag = self.require_tag(tag)
+
+    @property
+    def spec(self) -> Spec:
+        """Shape and dtype of what is received."""
+        return Spec(self.shape, self.dtype)
+
+
+class Send(ToRank):
     """Send an array to another rank, which must call :class:`Recv`.
 
     Parameters
@@ -64,14 +103,6 @@ class Send(Communication):
 
     auxiliary = 1
 
-    def __init__(self, dest: int, tag: int = 0, comm: MPI.Comm | None = None) -> None:
-        super().__init__(comm)
-        self.dest = self.require_rank("dest", dest)
-        self.tag = self.require_tag(tag)
-
-    def check(self, x: Any) -> None:
-        self.require_floats(x)
-
     def forward(self, x: Any) -> Any:
         number = next_number(self.comm, "send", self.dest, self.tag)
         send(self.comm, x, self.dest, self.tag)
@@ -85,11 +116,8 @@ class Send(Communication):
         tag = reversed_tag(self.tag, number)
         return (receive(self.comm, np.empty(x.shape, x.dtype), self.dest, tag, self.name),)
 
-    def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
-        return Message("send", repr(self), self.comm, self.dest, self.tag, size_of(inputs[0]))
 
-
-class Recv(Communication):
+class Recv(FromRank):
     """Receive an array that another rank sends with :class:`Send`.
 
     Parameters
@@ -125,21 +153,6 @@ class Recv(Communication):
 
     auxiliary = 1
 
-    def __init__(
-        self,
-        source: int,
-        shape: int | Sequence[int] = (),
-        dtype: DTypeLike = np.float64,
-        tag: int = 0,
-        comm: MPI.Comm | None = None,
-    ) -> None:
-        super().__init__(comm)
-        self.source = self.require_rank("source", source)
-        self.shape = (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in shape)
-        self.dtype = np.dtype(dtype)
-        self.require_floats(np.empty(0, self.dtype))
-        self.tag = self.require_tag(tag)
-
     def forward(self) -> Any:
         number = next_number(self.comm, "receive", self.source, self.tag)
         return self._receive(), number
@@ -157,7 +170,7 @@ class Recv(Communication):
         return receive(self.comm, into, self.source, self.tag, self.name)
 
     def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
-        return Message("receive", repr(self), self.comm, self.source, self.tag, size_of(outputs[0]))
+        return Message("receive", repr(self), self.comm, self.source, self.tag, size_of(self.spec))
 
 
 class SendRecv(Communication):
@@ -240,7 +253,7 @@ class SendRecv(Communication):
         return result
 
     def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
-        payload = (self.dest, self.source), size_of(outputs[0])
+        payload = (self.dest, self.source), size_of(inputs[0])
         return Message("exchange", repr(self), self.comm, None, self.tag, payload)
 
 
