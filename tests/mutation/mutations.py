@@ -67,7 +67,7 @@ CHECKS = (
 )  # fmt: skip
 SYMMETRIC = {
     "isinstance", "min", "max", "minimum", "maximum", "hasattr", "getattr", "add", "print", "equal",
-    "multiply", "hypot", "swapaxes",
+    "multiply", "hypot", "swapaxes", "may_share_memory",
 }  # fmt: skip
 
 
