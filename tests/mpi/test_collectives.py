@@ -326,6 +326,9 @@ def test_faults_of_one_rank_are_raised_on_all() -> None:
     counts = [1] * size() if rank() == last else None
     text = rf"rank {last}: Alltoall: counts is .*, expected {size()} numbers with the sum 5"
     fails(ValueError, text, lambda: Alltoall(counts)(np.ones(5)))
+    negative = [-1, 6] + [0] * (size() - 2)
+    text = rf"rank 0: ReduceScatter: counts is \(-1, 6.*, expected {size()} numbers with the sum 5"
+    fails(ValueError, text, lambda: ReduceScatter(negative)(np.ones(5)))
     text = r"rank 0: Scatter: counts is \(9, 9\), expected"
     fails(ValueError, text, lambda: Scatter(0, [9, 9])(x if rank() == 0 else None))
     text = r"rank 0: Scatter: the input has shape \(\), expected at least one axis"
