@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..operator import Operator
+from ..spans import span
 from ..variable import Array, Spec
 from ..world import agreed
 from .grid import CartesianGrid, same_on_all_ranks
@@ -46,11 +47,14 @@ class _WholeField(Operator):
         grid, packed = self.grid, None
         if grid.rank == self.root:
             packed = np.concatenate([whole[grid.patch_slices(r)].ravel() for r in range(grid.size)])
-        return scatterv(grid.comm, packed, Spec(grid.patch_shape, dtype), grid.counts, self.root)
+        part = Spec(grid.patch_shape, dtype)
+        with span("wait"):
+            return scatterv(grid.comm, packed, part, grid.counts, self.root)
 
     def _gather(self, patch: Array) -> Array:
         grid = self.grid
-        packed = gatherv(grid.comm, patch.ravel(), grid.counts, self.root)
+        with span("wait"):
+            packed = gatherv(grid.comm, patch.ravel(), grid.counts, self.root)
         if grid.rank != self.root:
             return packed.reshape((0,) * grid.ndim)
         whole = np.empty(grid.shape, patch.dtype)
