@@ -40,8 +40,12 @@ class _WholeField(Operator):
         if not isinstance(value, np.ndarray):
             kind = type(value).__name__
             raise TypeError(f"{self.name}: {argument} is a {kind}, expected an array")
-        if value.dtype.kind not in "biufc":
-            raise TypeError(f"{self.name}: {argument} has dtype {value.dtype}, expected a number's")
+        dtype = value.dtype
+        if dtype.kind not in "biufc" or dtype == np.float16 or not dtype.isnative:
+            raise TypeError(
+                f"{self.name}: {argument} has dtype {dtype}, expected a number's that MPI knows, "
+                "in this machine's order of bytes"
+            )
 
     def _scatter(self, whole: Any, dtype: np.dtype[Any]) -> Array:
         grid, packed = self.grid, None
