@@ -67,8 +67,7 @@ CHECKS = (
 )  # fmt: skip
 SYMMETRIC = {
     "isinstance", "min", "max", "minimum", "maximum", "hasattr", "getattr", "add", "print", "equal",
-    "multiply", "hypot", "swapaxes", "may_share_memory",
-    "suppress",
+    "multiply", "hypot", "swapaxes", "logaddexp", "may_share_memory", "suppress",
 }  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def test_value_and_derivatives_are_those_of_the_plain_composition(
     activation: str, fourier: int, bounds: dict[str, float]
 ) -> None:
     network = MLP(
-        (2, 5, 4, 3), activation, domain=((0, 2), (-1, 1)), fourier=fourier, chunk=4, **bounds
+        (2, 5, 4, 3), activation, domain=((0, 1), (-1, 3)), fourier=fourier, chunk=4, **bounds
     )
     theta, x = parameters(network), points(11)
     results = []
