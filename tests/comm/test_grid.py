@@ -34,6 +34,10 @@ def test_patches_cover_the_grid_once_and_evenly(grid: Blocks) -> None:
         owners[grid.patch_slices(rank)] = rank
         assert grid.counts[rank] == (owners == rank).sum() > 0
     assert (owners >= 0).all()
+    blocks_of = grid.coords_at(np.moveaxis(np.indices(grid.shape), 0, -1))
+    np.testing.assert_array_equal(
+        np.ravel_multi_index(np.moveaxis(blocks_of, -1, 0), grid.dims), owners
+    )
     for axis, (n, p) in enumerate(zip(grid.shape, grid.dims)):
         along = {
             grid.coords_of(r)[axis]: np.subtract(*(e[axis] for e in grid.patch(r)[::-1]))
