@@ -80,6 +80,12 @@ def test_value_and_derivatives_are_those_of_the_plain_composition(
         np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-13 * abs(expected).max())
 
 
+def test_coordinates_are_taken_as_they_are_without_a_domain() -> None:
+    network = MLP((2, 4, 1), fourier=3, fourier_scale=0.7, fourier_seed=5)
+    theta, x = parameters(network), points(6)
+    np.testing.assert_allclose(network(theta, x), plain(network, theta, x), rtol=1e-13)
+
+
 @spmd
 @given(
     hidden=st.lists(st.integers(1, 6), max_size=3),
