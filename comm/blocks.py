@@ -130,9 +130,9 @@ class Blocks:
         """
         widths = self.widths(width)
         start, stop = self.patch(rank)
-        block = np.zeros((1,) * self.ndim, np.int64)
-        within = np.zeros((1,) * self.ndim, np.int64)
-        outside = np.zeros((1,) * self.ndim, bool)
+        block: Array = np.zeros((), np.int64)
+        within: Array = np.zeros((), np.int64)
+        outside: Array = np.zeros((), bool)
         for axis, edges in enumerate(self._edges):
             nodes = np.arange(start[axis] - widths[axis], stop[axis] + widths[axis])
             beyond = np.zeros(nodes.shape, bool)

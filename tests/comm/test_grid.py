@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from adjoint.comm import Blocks, CartesianGrid
@@ -86,6 +86,8 @@ def test_numbers_are_those_of_the_whole_grid_padded(grid: Blocks, data: Any) -> 
 
 
 @unhurried
+@example([4, 12], 4, True)  # these two tell whether one more cut is counted around an axis
+@example([8, 12], 4, False)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=3), st.integers(1, 24), st.booleans())
 def test_best_dims_have_the_least_surface(shape: list[int], size: int, periodic: bool) -> None:
     """Against all choices, their surfaces counted edge by edge of the grid."""

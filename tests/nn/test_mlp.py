@@ -180,6 +180,8 @@ def test_initial_parameters_have_the_variance_of_their_scheme(
     views = network.views(theta)
     assert views["W0"].var() == pytest.approx(variance, rel=0.03)
     assert abs(views["W0"].mean()) < 3 * np.sqrt(variance / views["W0"].size)
+    bounded = abs(views["W0"]).max() <= np.sqrt(3 * variance)
+    assert bounded == (distribution == "uniform")
     assert not views["b0"].any()
     np.testing.assert_array_equal(theta, network.initial(3, scheme, distribution))
     assert (theta != network.initial(4, scheme, distribution)).any()
