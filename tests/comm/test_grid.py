@@ -56,6 +56,8 @@ def test_ranks_and_coordinates_belong_together(grid: Blocks, data: Any) -> None:
     wrapped = tuple(c % p for c, p in zip(coords, grid.dims))
     rank = grid.rank_at(coords)
     assert (grid.coords_of(rank) == wrapped) if rank is not None else not inside
+    with pytest.raises(ValueError, match="zip"):
+        grid.rank_at([0] * (grid.ndim + 1))
 
 
 @unhurried
