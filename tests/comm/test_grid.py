@@ -88,7 +88,8 @@ def test_numbers_are_those_of_the_whole_grid_padded(grid: Blocks, data: Any) -> 
 
 
 @unhurried
-@example([4, 12], 4, True)  # these two tell whether one more cut is counted around an axis
+@example([4, 12], 4, True)  # these tell whether one cut more is counted, and only around an axis
+@example([8, 12], 4, True)
 @example([8, 12], 4, False)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=3), st.integers(1, 24), st.booleans())
 def test_best_dims_have_the_least_surface(shape: list[int], size: int, periodic: bool) -> None:
