@@ -90,6 +90,7 @@ def test_numbers_are_those_of_the_whole_grid_padded(grid: Blocks, data: Any) -> 
 @unhurried
 @example([4, 12], 4, True)  # these tell whether one cut more is counted, and only around an axis
 @example([8, 12], 4, True)
+@example([12, 12], 6, True)
 @example([8, 12], 4, False)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=3), st.integers(1, 24), st.booleans())
 def test_best_dims_have_the_least_surface(shape: list[int], size: int, periodic: bool) -> None:
@@ -189,6 +190,11 @@ def test_bad_widths(width: Any) -> None:
     assume(width != 0)
     with pytest.raises(ValueError, match=r"Blocks: width is .*, expected a number of layers"):
         Blocks((4, 4), (1, 1)).numbers_of(0, width)
+
+
+def test_bad_blocks() -> None:
+    with pytest.raises(ValueError, match=r"Blocks: shape is \(0, 4\), expected positive integers"):
+        Blocks((0, 4), (1, 1))
 
 
 def test_arrays_serve_as_sequences() -> None:
