@@ -8,11 +8,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..variable import Array
 
 #: The same for all axes, or one for each.
-PerAxis = int | Sequence[int]
+PerAxis = int | Sequence[int] | NDArray[np.integer[Any]]
 
 
 class Blocks:
@@ -129,9 +130,9 @@ class Blocks:
         """
         widths = self.widths(width)
         start, stop = self.patch(rank)
-        block = np.zeros((1,) * self.ndim, np.int64)
-        within = np.zeros((1,) * self.ndim, np.int64)
-        outside = np.zeros((1,) * self.ndim, bool)
+        block: Array = np.zeros((), np.int64)
+        within: Array = np.zeros((), np.int64)
+        outside: Array = np.zeros((), bool)
         for axis, edges in enumerate(self._edges):
             nodes = np.arange(start[axis] - widths[axis], stop[axis] + widths[axis])
             beyond = np.zeros(nodes.shape, bool)
@@ -148,13 +149,14 @@ class Blocks:
         result: Array = np.where(outside, -1, first[block] + within)
         return result
 
-    def widths(self, width: PerAxis) -> tuple[int, ...]:
-        """Return ghost widths, one for each axis."""
-        values = width if isinstance(width, Sequence) else (width,) * self.ndim
+    def widths(self, width: PerAxis, name: str = "") -> tuple[int, ...]:
+        """Return ghost widths, one for each axis, or raise in the name of what they are for."""
+        entries = _entries(width)
+        values: tuple[Any, ...] = (width,) * self.ndim if entries is None else entries
         if len(values) != self.ndim or any(not _is_int(w) or w < 0 for w in values):
             raise ValueError(
-                f"{self.name}: width is {width!r}, expected a number of layers (0, 1, 2, …), "
-                f"or {self.ndim} of them"
+                f"{name or self.name}: width is {width!r}, expected a number of layers "
+                f"(0, 1, 2, …), or {self.ndim} of them"
             )
         return tuple(int(w) for w in values)
 
@@ -215,13 +217,19 @@ def _edges(nodes: int, blocks: int) -> Array:
     return np.concatenate([[0], np.cumsum(even_parts(nodes, blocks))])
 
 
+def _entries(value: Any) -> tuple[Any, ...] | None:
+    """Return the entries of a sequence or an array, ``None`` for anything else."""
+    several = value.ndim > 0 if isinstance(value, np.ndarray) else isinstance(value, Sequence)
+    return tuple(value) if several else None
+
+
 def _is_int(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def positive(name: str, argument: str, value: Any) -> tuple[int, ...]:
     """Return a tuple of positive integers, or raise."""
-    items = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
+    items = _entries(value) or ()
     if not items or isinstance(value, str) or any(not _is_int(n) or n < 1 for n in items):
         raise ValueError(
             f"{name}: {argument} is {value!r}, expected positive integers, one for each axis"
@@ -233,7 +241,7 @@ def flags(name: str, value: Any, count: int) -> tuple[bool, ...]:
     """Return one flag for each of ``count`` axes, or raise."""
     if isinstance(value, bool | np.bool_):
         return (bool(value),) * count
-    items = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
+    items = _entries(value) or ()
     if len(items) != count or any(not isinstance(p, bool | np.bool_) for p in items):
         raise ValueError(
             f"{name}: periodic is {value!r}, expected True or False, or {count} of them"

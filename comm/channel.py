@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mpi4py import MPI
+from mpi4py import MPI
+
+from .tags import highest_tag
 
 
 def new_channel(comm: MPI.Comm) -> tuple[MPI.Comm, int]:
@@ -33,18 +34,14 @@ class _Channels:
     """A communicator for channels alone, and the tags not yet taken there."""
 
     def __init__(self, comm: MPI.Comm) -> None:
-        from mpi4py import MPI
-
         self.comm = comm.Dup()
         self.tags = count()
-        highest: Any = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB)
-        self.limit = int(highest) + 1
+        self.limit = highest_tag() + 1
 
 
 @cache
 def _key() -> int:
     """Attribute under which the library's communicator carries its channels."""
-    from mpi4py import MPI
 
     def release(comm: MPI.Comm, keyval: int, channels: _Channels) -> None:
         channels.comm.Free()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..operator import Operator, require_float
 from ..spans import span
 from ..world import agree, communicator
 from .blocks import even_parts
-from .transport import user_tags
+from .tags import user_tags
 
 
 class CommunicationError(RuntimeError):
@@ -61,6 +62,10 @@ class Communication(Operator):
 
     def __init__(self, comm: MPI.Comm | None = None) -> None:
         self.comm = communicator(comm)
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Apply the operator, to numbers and lists as to arrays, and record the call."""
+        return super().__call__(*map(_as_array, inputs))
 
     def require_rank(self, argument: str, value: Any) -> int:
         """Return a rank of the communicator, or raise."""
@@ -118,11 +123,11 @@ class Communication(Operator):
 
     def floats(self, x: Any) -> tuple[Any, Exception | None]:
         """Return ``x`` as an array, and what is wrong with it unless its dtype is a float's."""
-        array = np.asarray(x)
         try:
+            array = np.asarray(x)
             require_float(self.name, "the input", array)
-        except TypeError as error:
-            return array, error
+        except (TypeError, ValueError) as error:  # not even an array, it may be
+            return np.zeros(0), error
         return array, None
 
     def meet(
@@ -178,6 +183,14 @@ class Communication(Operator):
         """Describe a recorded call; see :func:`adjoint.comm.check_records`."""
         payload = (self.name, getattr(self, "root", None))  # counts may differ from rank to rank
         return Message("collective", repr(self), self.comm, None, 0, payload)
+
+
+def _as_array(x: Any) -> Any:
+    """Return numbers and lists as arrays, for the rules need their shape, and all else as it is."""
+    if isinstance(x, int | float | list):
+        with suppress(TypeError, ValueError):  # what is no array is refused by all ranks together
+            return np.asarray(x)
+    return x
 
 
 def as_rows(x: Any) -> Any:

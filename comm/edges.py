@@ -31,11 +31,13 @@ class ContinueEdges(Operator):
 
     Notes
     -----
+    Collective to make and to call, but only errors are communicated: ghosts that are other ranks'
+    nodes have been filled before, those off the patch along two axes only by ``HaloExchange(…,
+    corners=True)``.
+
     Input and output are of shape ``grid.padded_shape(width)``. Along one axis after the other the
     layers beyond an edge become copies of the first layer within, ``y_k = x_0`` for ``k < 0``. The
-    transpose adds them to it, ``x̄_0 = ȳ_0 + Σ_{k<0} ȳ_k`` and ``x̄_k = 0``. Nothing is communicated:
-    the ghosts that are other ranks' nodes have been filled before, those off the patch along two
-    axes only by ``HaloExchange(…, corners=True)``.
+    transpose adds them to it, ``x̄_0 = ȳ_0 + Σ_{k<0} ȳ_k`` and ``x̄_k = 0``.
 
     Examples
     --------
@@ -51,7 +53,7 @@ class ContinueEdges(Operator):
     def __init__(self, grid: CartesianGrid, width: PerAxis = 1) -> None:
         self.grid = grid
         with agreed(grid.comm):
-            widths = grid.widths(width)
+            widths = grid.widths(width, self.name)
         self._shape = grid.padded_shape(widths)
         #: For each side at an edge: the axis, the layers beyond, and the first layer within.
         self._sides: list[tuple[int, slice, slice]] = []

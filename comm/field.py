@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..operator import Operator
-from ..spans import sent, span
-from ..variable import Array
+from ..spans import span
+from ..variable import Array, Spec
 from ..world import agreed
 from .grid import CartesianGrid, same_on_all_ranks
+from .transport import gatherv, scatterv
 
 
 class _WholeField(Operator):
@@ -39,31 +40,27 @@ class _WholeField(Operator):
         if not isinstance(value, np.ndarray):
             kind = type(value).__name__
             raise TypeError(f"{self.name}: {argument} is a {kind}, expected an array")
-        if value.dtype.kind not in "biufc":
-            raise TypeError(f"{self.name}: {argument} has dtype {value.dtype}, expected a number's")
+        dtype = value.dtype
+        if dtype.kind not in "biufc" or dtype == np.float16 or not dtype.isnative:
+            raise TypeError(
+                f"{self.name}: {argument} has dtype {dtype}, expected a number's that MPI knows, "
+                "in this machine's order of bytes"
+            )
 
     def _scatter(self, whole: Any, dtype: np.dtype[Any]) -> Array:
-        grid = self.grid
-        patch = np.empty(grid.patch_shape, dtype)
-        packed = None
+        grid, packed = self.grid, None
         if grid.rank == self.root:
-            parts = [whole[grid.patch_slices(r)].ravel() for r in range(grid.size)]
-            packed = [np.concatenate(parts), (grid.counts, None)]
-            sent((sum(grid.counts) - patch.size) * patch.itemsize)
+            packed = np.concatenate([whole[grid.patch_slices(r)].ravel() for r in range(grid.size)])
+        part = Spec(grid.patch_shape, dtype)
         with span("wait"):
-            grid.comm.Scatterv(packed, patch, self.root)
-        return patch
+            return scatterv(grid.comm, packed, part, grid.counts, self.root)
 
     def _gather(self, patch: Array) -> Array:
         grid = self.grid
-        patch = np.ascontiguousarray(patch)
-        if grid.rank != self.root:
-            sent(patch.nbytes)
-            grid.comm.Gatherv(patch, None, self.root)
-            return np.empty((0,) * grid.ndim, patch.dtype)
-        packed = np.empty(sum(grid.counts), patch.dtype)
         with span("wait"):
-            grid.comm.Gatherv(patch, [packed, (grid.counts, None)], self.root)
+            packed = gatherv(grid.comm, patch.ravel(), grid.counts, self.root)
+        if grid.rank != self.root:
+            return packed.reshape((0,) * grid.ndim)
         whole = np.empty(grid.shape, patch.dtype)
         for r, part in enumerate(np.split(packed, np.cumsum(grid.counts[:-1]))):
             slices = grid.patch_slices(r)

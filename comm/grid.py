@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from mpi4py import MPI
 
 from ..variable import Array
 from ..world import agreed, communicator
 from .blocks import Blocks, PerAxis, best_dims, flags, positive
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
 
 
 class CartesianGrid(Blocks):

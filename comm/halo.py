@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from mpi4py import MPI
 from numpy.typing import DTypeLike
 
 from ..operator import Operator, require_float
@@ -19,9 +20,6 @@ from .channel import new_channel
 from .communication import Message
 from .grid import CartesianGrid, same_on_all_ranks
 from .halo_buffers import HaloBuffers, HaloGeometry
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
 
 
 class HaloExchange(Operator):
@@ -362,10 +360,7 @@ def _one_or_all(arrays: tuple[Array, ...]) -> Any:
 
 
 def _checked_width(name: str, grid: CartesianGrid, width: PerAxis) -> tuple[int, ...]:
-    try:
-        widths = grid.widths(width)
-    except ValueError as error:
-        raise ValueError(str(error).replace(grid.name, name, 1)) from None
+    widths = grid.widths(width, name)
     shortest = grid.smallest_patch
     if any(w > n for w, n in zip(widths, shortest)):
         raise ValueError(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from weakref import finalize
 
 import numpy as np
+from mpi4py import MPI
 from numpy.typing import DTypeLike
 
 from .. import spans
@@ -16,11 +17,7 @@ from ..variable import Array
 from .blocks import Blocks
 from .keeping import keep_until_complete
 
-if TYPE_CHECKING:
-    from mpi4py import MPI
-
-    Requests = list[MPI.Prequest]
-
+Requests = list[MPI.Prequest]
 Offset = tuple[int, ...]
 Region = tuple[slice, ...]
 Part = tuple[Array, Region]
@@ -143,14 +140,11 @@ class HaloBuffers:
     def __init__(
         self, geometry: HaloGeometry, fields: int, dtype: DTypeLike, comm: MPI.Comm, tag: int
     ) -> None:
-        from mpi4py import MPI
-
         self.fields = fields
         self.dtype = np.dtype(dtype)
         self.padded_shape = geometry.padded_shape
         self._wraps = geometry.wraps
         self._filled = geometry.ghosts
-        self._mpi = MPI
         # Parts of messages with the region that each belongs to, all fields in one; those of slabs
         # for arrays without ghosts and with them.
         self._slabs: tuple[list[Part], list[Part]] = ([], [])
@@ -158,6 +152,7 @@ class HaloBuffers:
         self._forward: Requests = []
         self._adjoint: Requests = []
         self._expected: list[tuple[MPI.Status, int, int]] = []
+        # Of the requests the receives come first, in the order of the neighbours.
         sends: tuple[Requests, Requests] = ([], [])
         for owner, (slabs, ghosts) in geometry.neighbours.items():
             length = fields * sum(prod(face.shape) for face in slabs)
@@ -176,7 +171,6 @@ class HaloBuffers:
         self._adjoint += sends[1]
         self._sent = tuple(sum(part.nbytes for part, _ in ends)
                            for ends in (self._slabs[False], self._ghosts))  # fmt: skip
-        self._statuses = [e[0] for e in self._expected] + [MPI.Status() for _ in sends[0]]
         self._pending: tuple[Sequence[Array], bool] | None = None
         memory = [part for part, _ in self._slabs[False] + self._ghosts]
         finalize(self, _release, self._forward + self._adjoint, memory)
@@ -249,7 +243,7 @@ class HaloBuffers:
         if self._forward:
             if spans.active is not None:
                 spans.sent(self._sent[0])
-            self._mpi.Prequest.Startall(self._forward)
+            MPI.Prequest.Startall(self._forward)
 
     def receive_ghosts(self, arrays: Sequence[Array]) -> None:
         """Complete :meth:`send_slabs`: fill the ghosts."""
@@ -266,7 +260,7 @@ class HaloBuffers:
         if self._adjoint:
             if spans.active is not None:
                 spans.sent(self._sent[1])
-            self._mpi.Prequest.Startall(self._adjoint)
+            MPI.Prequest.Startall(self._adjoint)
 
     def add_slabs(self, owned: Sequence[Array], padded: bool) -> None:
         """Complete :meth:`send_ghosts`: add what came to the owned nodes.
@@ -322,19 +316,28 @@ class HaloBuffers:
             return
         try:
             if spans.active is None:
-                self._mpi.Request.Waitall(requests, self._statuses)
+                self._complete(requests)
             else:
                 with spans.span("wait"):
-                    self._mpi.Request.Waitall(requests, self._statuses)
-        except self._mpi.Exception as error:  # a message that was longer than its buffer
+                    self._complete(requests)
+        except MPI.Exception as error:  # a message that was longer than its buffer
             raise ValueError(f"HaloExchange: {error.Get_error_string()}; {_UNEQUAL}") from error
         for status, owner, expected in self._expected:
-            found = status.Get_count(self._mpi.BYTE)
+            found = status.Get_count(MPI.BYTE)
             if found != expected:
                 raise ValueError(
                     f"HaloExchange: message of rank {owner} has {found} bytes, "
                     f"expected {expected}; {_UNEQUAL}"
                 )
+
+    def _complete(self, requests: Requests) -> None:
+        """Wait for the receives one by one.
+
+        ``Waitall`` of Open MPI 4.1 never returns where a message that came before was too long.
+        """
+        for request, (status, _, _) in zip(requests, self._expected):
+            request.Wait(status)
+        MPI.Request.Waitall(requests[len(self._expected) :])
 
 
 _UNEQUAL = "all ranks must exchange the same number of fields of the same dtype"
@@ -348,8 +351,6 @@ def _parts(message: Array, fields: int, shapes: list[tuple[int, ...]]) -> list[A
 
 
 def _release(requests: Requests, memory: list[Array]) -> None:
-    from mpi4py import MPI
-
     if MPI.Is_finalized():
         return
     for request in requests:

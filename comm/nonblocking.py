@@ -15,15 +15,16 @@ from weakref import finalize
 
 import numpy as np
 from mpi4py import MPI
-from numpy.typing import DTypeLike
 
+from ..operator import Operator
 from ..spans import span
 from ..tape import active_tape
 from ..variable import Array, Spec
 from .communication import Communication, CommunicationError, Message
 from .keeping import keep_until_complete
-from .send_recv import size_of
-from .transport import contiguous, next_number, note_message, reversed_tag
+from .send_recv import FromRank, ToRank, size_of
+from .tags import next_number, reversed_tag
+from .transport import contiguous, note_message
 
 _numbers = itertools.count()
 
@@ -70,14 +71,9 @@ class Request:
         self._dropped = finalize(self, keep_until_complete, self._pending, self._memory)
         self._dropped.atexit = False
 
-    @property
-    def done(self) -> bool:
-        """Whether it was waited for."""
-        return self._memory is None
-
     def reversed(self, cotangent: Any = None) -> Request:
         """Start the message in the other direction, which carries the cotangent."""
-        tag = reversed_tag(self.comm, self.tag, self.turn)
+        tag = reversed_tag(self.tag, self.turn)
         if self.sends:
             return Request(self.comm, self.peer, tag, self.text, spec=self.spec)
         return Request(self.comm, self.peer, tag, self.text, sent=cotangent)
@@ -112,23 +108,23 @@ class Request:
         return f"Request({self.text})"
 
 
-class _Start(Communication):
-    """What ``Isend`` and ``Irecv`` share: the tape must see the request waited for."""
-
-    def announce(self, request: Request, turn: int) -> Request:
-        request.turn = turn
-        tape = active_tape()
-        if tape is not None:
-            tape.begin(request.number, request.text)
-        return request
-
-    def completed(self, reversed_request: Any) -> Array:
-        if not isinstance(reversed_request, Request):
-            raise CommunicationError(f"{self!r} was not waited for on this tape")
-        return reversed_request.wait()
+def announced(request: Request, turn: int) -> Request:
+    """Return a request with its turn, which the active tape must see waited for."""
+    request.turn = turn
+    tape = active_tape()
+    if tape is not None:
+        tape.begin(request.number, request.text)
+    return request
 
 
-class Isend(_Start):
+def completed(operator: Operator, reversed_request: Any) -> Array:
+    """Wait for a reversed request in the reverse sweep, and return its message."""
+    if not isinstance(reversed_request, Request):
+        raise CommunicationError(f"{operator!r} was not waited for on this tape")
+    return reversed_request.wait()
+
+
+class Isend(ToRank):
     """Start to send an array; :class:`Wait` completes it.
 
     Parameters
@@ -154,29 +150,18 @@ class Isend(_Start):
     >>> send = Isend(dest=0)
     """
 
-    def __init__(self, dest: int, tag: int = 0, comm: MPI.Comm | None = None) -> None:
-        super().__init__(comm)
-        self.dest = self.require_rank("dest", dest)
-        self.tag = self.require_tag(tag)
-
-    def check(self, x: Any) -> None:
-        self.require_floats(x)
-
     def forward(self, x: Any) -> Request:
         turn = next_number(self.comm, "send", self.dest, self.tag)
-        return self.announce(Request(self.comm, self.dest, self.tag, repr(self), sent=x), turn)
+        return announced(Request(self.comm, self.dest, self.tag, repr(self), sent=x), turn)
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Request:
         return Request(self.comm, self.dest, self.tag, repr(self), sent=tangents[0])
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
-        return (self.completed(cotangents[0]),)
-
-    def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
-        return Message("send", repr(self), self.comm, self.dest, self.tag, size_of(inputs[0]))
+        return (completed(self, cotangents[0]),)
 
 
-class Irecv(_Start):
+class Irecv(FromRank):
     """Start to receive an array; :class:`Wait` completes it and returns the array.
 
     Parameters
@@ -208,39 +193,22 @@ class Irecv(_Start):
     >>> receive = Irecv(source=0, shape=(3,))
     """
 
-    def __init__(
-        self,
-        source: int,
-        shape: int | Sequence[int] = (),
-        dtype: DTypeLike = np.float64,
-        tag: int = 0,
-        comm: MPI.Comm | None = None,
-    ) -> None:
-        super().__init__(comm)
-        self.source = self.require_rank("source", source)
-        self.shape = (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in shape)
-        self.dtype = np.dtype(dtype)
-        self.require_floats(np.empty(0, self.dtype))
-        self.tag = self.require_tag(tag)
-
     def forward(self) -> Request:
         turn = next_number(self.comm, "receive", self.source, self.tag)
-        return self.announce(self._post(), turn)
+        return announced(self._post(), turn)
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Request:
         return self._post()
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
-        self.completed(cotangents[0])
+        completed(self, cotangents[0])
         return ()
 
     def _post(self) -> Request:
-        spec = Spec(self.shape, self.dtype)
-        return Request(self.comm, self.source, self.tag, repr(self), spec=spec)
+        return Request(self.comm, self.source, self.tag, repr(self), spec=self.spec)
 
     def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
-        size = size_of(Spec(self.shape, self.dtype))
-        payload = (outputs[0].number, size)
+        payload = (outputs[0].number, size_of(self.spec))
         return Message("start", repr(self), self.comm, self.source, self.tag, payload)
 
 

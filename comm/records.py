@@ -22,7 +22,7 @@ from ..world import communicator, identity
 from .communication import CommunicationError, Message
 from .meeting import UNDECIDED, Meeting
 from .replay import Event, Group, Replay
-from .transport import user_tags
+from .tags import user_tags
 
 #: Seconds that a check on demand waits for the other ranks to come to it.
 PATIENCE = 60.0

@@ -10,9 +10,11 @@ from mpi4py import MPI
 from numpy.typing import DTypeLike
 
 from ..spans import span
-from ..variable import Array
+from ..variable import Array, Spec
 from .communication import Communication, CommunicationError, Message
-from .transport import contiguous, next_number, note_message, reversed_tag
+from .keeping import keep_until_complete
+from .tags import next_number, reversed_tag
+from .transport import contiguous, note_message
 
 
 def receive(comm: MPI.Comm, into: Array, source: int, tag: int, name: str) -> Array:
@@ -39,7 +41,46 @@ def send(comm: MPI.Comm, x: Any, dest: int, tag: int) -> None:
         comm.Send(x, dest, tag)
 
 
-class Send(Communication):
+class ToRank(Communication):
+    """What ``Send`` and ``Isend`` share: an array for another rank."""
+
+    def __init__(self, dest: int, tag: int = 0, comm: MPI.Comm | None = None) -> None:
+        super().__init__(comm)
+        self.dest = self.require_rank("dest", dest)
+        self.tag = self.require_tag(tag)
+
+    def check(self, x: Any) -> None:
+        self.require_floats(x)
+
+    def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
+        return Message("send", repr(self), self.comm, self.dest, self.tag, size_of(inputs[0]))
+
+
+class FromRank(Communication):
+    """What ``Recv`` and ``Irecv`` share: an array from another rank, whose shape is known."""
+
+    def __init__(
+        self,
+        source: int,
+        shape: int | Sequence[int] = (),
+        dtype: DTypeLike = np.float64,
+        tag: int = 0,
+        comm: MPI.Comm | None = None,
+    ) -> None:
+        super().__init__(comm)
+        self.source = self.require_rank("source", source)
+        self.shape = (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in shape)
+        self.dtype = np.dtype(dtype)
+        self.require_floats(np.empty(0, self.dtype))
+        self.tag = self.require_tag(tag)
+
+    @property
+    def spec(self) -> Spec:
+        """Shape and dtype of what is received."""
+        return Spec(self.shape, self.dtype)
+
+
+class Send(ToRank):
     """Send an array to another rank, which must call :class:`Recv`.
 
     Parameters
@@ -62,14 +103,6 @@ class Send(Communication):
 
     auxiliary = 1
 
-    def __init__(self, dest: int, tag: int = 0, comm: MPI.Comm | None = None) -> None:
-        super().__init__(comm)
-        self.dest = self.require_rank("dest", dest)
-        self.tag = self.require_tag(tag)
-
-    def check(self, x: Any) -> None:
-        self.require_floats(x)
-
     def forward(self, x: Any) -> Any:
         number = next_number(self.comm, "send", self.dest, self.tag)
         send(self.comm, x, self.dest, self.tag)
@@ -80,14 +113,11 @@ class Send(Communication):
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
         (x,), (number,) = inputs, outputs
-        tag = reversed_tag(self.comm, self.tag, number)
+        tag = reversed_tag(self.tag, number)
         return (receive(self.comm, np.empty(x.shape, x.dtype), self.dest, tag, self.name),)
 
-    def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
-        return Message("send", repr(self), self.comm, self.dest, self.tag, size_of(inputs[0]))
 
-
-class Recv(Communication):
+class Recv(FromRank):
     """Receive an array that another rank sends with :class:`Send`.
 
     Parameters
@@ -123,21 +153,6 @@ class Recv(Communication):
 
     auxiliary = 1
 
-    def __init__(
-        self,
-        source: int,
-        shape: int | Sequence[int] = (),
-        dtype: DTypeLike = np.float64,
-        tag: int = 0,
-        comm: MPI.Comm | None = None,
-    ) -> None:
-        super().__init__(comm)
-        self.source = self.require_rank("source", source)
-        self.shape = (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in shape)
-        self.dtype = np.dtype(dtype)
-        self.require_floats(np.empty(0, self.dtype))
-        self.tag = self.require_tag(tag)
-
     def forward(self) -> Any:
         number = next_number(self.comm, "receive", self.source, self.tag)
         return self._receive(), number
@@ -146,7 +161,7 @@ class Recv(Communication):
         return self._receive()
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
-        tag = reversed_tag(self.comm, self.tag, outputs[1])
+        tag = reversed_tag(self.tag, outputs[1])
         send(self.comm, cotangents[0], self.source, tag)
         return ()
 
@@ -155,7 +170,7 @@ class Recv(Communication):
         return receive(self.comm, into, self.source, self.tag, self.name)
 
     def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
-        return Message("receive", repr(self), self.comm, self.source, self.tag, size_of(outputs[0]))
+        return Message("receive", repr(self), self.comm, self.source, self.tag, size_of(self.spec))
 
 
 class SendRecv(Communication):
@@ -216,29 +231,32 @@ class SendRecv(Communication):
         return self._exchange(tangents[0], self.dest, self.source, self.tag, self.tag)
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
-        sent, received = (reversed_tag(self.comm, self.tag, number) for number in outputs[1])
+        sent, received = (reversed_tag(self.tag, number) for number in outputs[1])
         return (self._exchange(cotangents[0], self.source, self.dest, received, sent),)
 
     def _exchange(self, x: Any, dest: int | None, source: int | None, out: int, into: int) -> Array:
         """Send ``x`` to one rank with tag ``out``, receive from another with tag ``into``."""
-        result = np.zeros(np.shape(x), x.dtype)
+        x = contiguous(x)
+        result = np.zeros(x.shape, x.dtype)
         request = MPI.REQUEST_NULL
         if dest is not None:
-            note_message(self.comm, result, dest)
-            request = self.comm.Isend(contiguous(x), dest, out)
-        if source is not None:
-            receive(self.comm, result, source, into, self.name)
+            note_message(self.comm, x, dest)
+            request = self.comm.Isend(x, dest, out)
+        try:
+            if source is not None:
+                receive(self.comm, result, source, into, self.name)
+        except CommunicationError:
+            keep_until_complete(request, x)
+            raise
         with span("wait"):
             request.Wait()
         return result
 
     def message(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Message:
-        ends = (self.dest, self.source)
-        return Message(
-            "exchange", repr(self), self.comm, None, self.tag, (ends, size_of(inputs[0]))
-        )
+        payload = (self.dest, self.source), size_of(inputs[0])
+        return Message("exchange", repr(self), self.comm, None, self.tag, payload)
 
 
-def size_of(x: Any) -> tuple[Any, ...]:
+def size_of(x: Array | Spec) -> tuple[int, str]:
     """Return what both ends of a message must have alike: number of values and dtype."""
-    return int(np.prod(x.shape)), x.dtype.name
+    return x.size, x.dtype.name

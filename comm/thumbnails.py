@@ -28,13 +28,13 @@ def thumbnail(grid: CartesianGrid, patch: Any, most: int = 512, root: int = 0) -
     Returns
     -------
     numpy.ndarray or None
-        On root the nodes whose indices are multiples of ``stride(grid, most)`` along every axis,
-        on the other ranks ``None``.
+        On root the nodes whose indices are multiples of one number along every axis, the least with
+        which they are so few; on the other ranks ``None``.
 
     Raises
     ------
     ValueError
-        On all ranks, for a patch of a wrong shape.
+        On all ranks, for a patch of a wrong shape, or where not even one node is wanted.
 
     Notes
     -----
@@ -56,7 +56,9 @@ def thumbnail(grid: CartesianGrid, patch: Any, most: int = 512, root: int = 0) -
             raise ValueError(
                 f"thumbnail: patch has shape {array.shape}, expected {grid.patch_shape}"
             )
-    step = stride(grid, most)
+        if most < 1:
+            raise ValueError(f"thumbnail: most is {most}, expected a positive number")
+    step = -(-max(grid.shape) // most)
     own = array[tuple(slice(-start % step, None, step) for start in grid.start)]
     first = [-(-start // step) for start in grid.start]
     parts = grid.comm.gather((first, own), root)
@@ -66,8 +68,3 @@ def thumbnail(grid: CartesianGrid, patch: Any, most: int = 512, root: int = 0) -
     for corner, part in parts:
         whole[tuple(slice(a, a + n) for a, n in zip(corner, part.shape))] = part
     return whole
-
-
-def stride(grid: CartesianGrid, most: int = 512) -> int:
-    """Return how many nodes apart those of a thumbnail are, along every axis."""
-    return max(1, -(-max(grid.shape) // most))

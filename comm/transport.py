@@ -5,9 +5,7 @@ Arrays are cut along their first axis; ``counts`` says how many entries of it ea
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -114,47 +112,6 @@ def note_message(comm: MPI.Comm, x: Array, dest: int) -> None:
         note_sent(x.nbytes)
 
 
-def next_number(comm: MPI.Comm, kind: str, peer: int, tag: int) -> int:
-    """Count the messages of a channel, at either end.
-
-    MPI gives the n-th receive posted for a channel (communicator, source, destination, tag) the
-    n-th message sent there, so both ends of a message come to the same number.
-    """
-    counts: Any = comm.Get_attr(_counts_key())
-    if counts is None:
-        counts = defaultdict(int)
-        comm.Set_attr(_counts_key(), counts)
-    counts[kind, peer, tag] += 1
-    return int(counts[kind, peer, tag])
-
-
-def user_tags() -> int:
-    """Return the number of tags for messages of users; the two after them are for checks.
-
-    With Open MPI 2,147,483,646, with MPICH 536,870,910; every MPI has room for at least 32,766.
-    """
-    highest: Any = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB)
-    return int(highest) - 1
-
-
-def reversed_tag(comm: MPI.Comm, tag: int, number: int) -> int:
-    """Return the tag with which the answer to a message travels in the reverse sweep.
-
-    Answers to messages of one tag need not be sent in the reverse of the order in which they are
-    received (requests are waited for in any order), so each has a tag of its own. Tags repeat after
-    as many messages as MPI's greatest tag leaves room for: 65,535 with Open MPI, 16,383 with MPICH.
-    """
-    tags = user_tags()
-    room = max(tags // 32768, 1)
-    return (tag * room + number % room) % tags
-
-
-@cache
-def _counts_key() -> int:
-    """Attribute under which a communicator carries the numbers of its messages."""
-    return MPI.Comm.Create_keyval()
-
-
 def _width(x: Array) -> int:
     """Return the number of values in one entry of the first axis."""
     return int(np.prod(x.shape[1:]))
@@ -163,5 +120,4 @@ def _width(x: Array) -> int:
 def _parts(x: Array, counts: Counts) -> list[Any]:
     """Return a buffer in MPI's form: array, values for each rank, where they begin."""
     values = np.array(counts, int) * _width(x)
-    kind = MPI.DOUBLE if x.dtype == np.float64 else MPI.FLOAT
-    return [x, values, np.cumsum(values) - values, kind]
+    return [x, (values, np.cumsum(values) - values)]

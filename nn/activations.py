@@ -24,6 +24,8 @@ class Activation(Elementwise):
 
     def forward(self, x: Any) -> Any:
         y = np.array(x)
+        if y.dtype.kind != "f":  # as NumPy's functions do with integers
+            y = y.astype(np.float64)
         self.apply(y)
         return y
 

@@ -107,8 +107,9 @@ class MLP(Operator):
         sizes = (self._features.count, *self.widths[1:])
         self._shapes = [(p + 1, q) for p, q in zip(sizes, sizes[1:])]
         self.n_parameters = sum(p * q for p, q in self._shapes)
-        self._activations = self._scratch(sizes, ones=True)
-        self._tangents = self._scratch(sizes, ones=False)
+        # Below the inputs of each layer lies a row of ones.
+        self._activations = self._scratch([*(n + 1 for n in sizes[:-1]), sizes[-1]])
+        self._tangents = self._scratch(sizes)
 
     def check(self, theta: Any, x: Any) -> None:
         for argument, array in (("theta", theta), ("x", x)):
@@ -262,10 +263,9 @@ class MLP(Operator):
             start += p * q
         return layers
 
-    def _scratch(self, sizes: Sequence[int], ones: bool) -> list[Array]:
-        """Make a buffer of one chunk for each layer; below all but the last a row of ones."""
-        rows = [*(n + 1 if ones else n for n in sizes[:-1]), sizes[-1]]
-        return [np.ones((n, self.chunk), self.dtype) for n in rows]
+    def _scratch(self, rows: Sequence[int]) -> list[Array]:
+        """Make a buffer of one chunk for each layer."""
+        return [np.empty((n, self.chunk), self.dtype) for n in rows]
 
     def _chunks(self, x: Any) -> Iterator[slice]:
         return (slice(i, min(i + self.chunk, len(x))) for i in range(0, len(x), self.chunk))

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from adjoint.comm import Blocks, CartesianGrid
 from adjoint.comm.blocks import best_dims
+
+#: A machine that is busy is no fault.
+unhurried = settings(deadline=None)
 
 
 @st.composite
@@ -22,6 +25,7 @@ def blocks(draw: Any) -> Blocks:
     return Blocks(shape, dims, [draw(st.booleans()) for _ in shape])
 
 
+@unhurried
 @given(blocks())
 def test_patches_cover_the_grid_once_and_evenly(grid: Blocks) -> None:
     owners = np.full(grid.shape, -1)
@@ -30,6 +34,10 @@ def test_patches_cover_the_grid_once_and_evenly(grid: Blocks) -> None:
         owners[grid.patch_slices(rank)] = rank
         assert grid.counts[rank] == (owners == rank).sum() > 0
     assert (owners >= 0).all()
+    blocks_of = grid.coords_at(np.moveaxis(np.indices(grid.shape), 0, -1))
+    np.testing.assert_array_equal(
+        np.ravel_multi_index(np.moveaxis(blocks_of, -1, 0), grid.dims), owners
+    )
     for axis, (n, p) in enumerate(zip(grid.shape, grid.dims)):
         along = {
             grid.coords_of(r)[axis]: np.subtract(*(e[axis] for e in grid.patch(r)[::-1]))
@@ -39,6 +47,7 @@ def test_patches_cover_the_grid_once_and_evenly(grid: Blocks) -> None:
         assert grid.smallest_patch[axis] == min(along.values())
 
 
+@unhurried
 @given(blocks(), st.data())
 def test_ranks_and_coordinates_belong_together(grid: Blocks, data: Any) -> None:
     assert [grid.coords_of(r) for r in range(grid.size)] == list(np.ndindex(*grid.dims))
@@ -47,8 +56,11 @@ def test_ranks_and_coordinates_belong_together(grid: Blocks, data: Any) -> None:
     wrapped = tuple(c % p for c, p in zip(coords, grid.dims))
     rank = grid.rank_at(coords)
     assert (grid.coords_of(rank) == wrapped) if rank is not None else not inside
+    with pytest.raises(ValueError, match="zip"):
+        grid.rank_at([0] * (grid.ndim + 1))
 
 
+@unhurried
 @given(blocks(), st.data())
 def test_numbers_are_those_of_the_whole_grid_padded(grid: Blocks, data: Any) -> None:
     widths = [data.draw(st.integers(0, 3)) for _ in grid.shape]
@@ -75,6 +87,11 @@ def test_numbers_are_those_of_the_whole_grid_padded(grid: Blocks, data: Any) -> 
         np.testing.assert_array_equal(found, cut)
 
 
+@unhurried
+@example([4, 12], 4, True)  # these tell whether one cut more is counted, and only around an axis
+@example([8, 12], 4, True)
+@example([12, 12], 6, True)
+@example([8, 12], 4, False)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=3), st.integers(1, 24), st.booleans())
 def test_best_dims_have_the_least_surface(shape: list[int], size: int, periodic: bool) -> None:
     """Against all choices, their surfaces counted edge by edge of the grid."""
@@ -149,6 +166,7 @@ def test_coordinates() -> None:
     [
         ({"shape": (0, 4)}, r"shape is \(0, 4\), expected positive integers"),
         ({"shape": 4}, "shape is 4, expected positive integers"),
+        ({"shape": np.array(4)}, r"shape is array\(4\), expected positive integers"),
         ({"shape": (2.5, 4)}, r"shape is \(2.5, 4\), expected positive integers"),
         ({"shape": (True, 4)}, r"shape is \(True, 4\), expected positive integers"),
         ({"shape": ()}, r"shape is \(\), expected positive integers"),
@@ -166,8 +184,20 @@ def test_bad_arguments(arguments: Any, message: str) -> None:
         CartesianGrid(**arguments)
 
 
+@unhurried
 @given(st.integers(-2, 0) | st.just(1.5) | st.just((1, 2, 3)) | st.just("ab"))
 def test_bad_widths(width: Any) -> None:
     assume(width != 0)
     with pytest.raises(ValueError, match=r"Blocks: width is .*, expected a number of layers"):
         Blocks((4, 4), (1, 1)).numbers_of(0, width)
+
+
+def test_bad_blocks() -> None:
+    with pytest.raises(ValueError, match=r"Blocks: shape is \(0, 4\), expected positive integers"):
+        Blocks((0, 4), (1, 1))
+
+
+def test_arrays_serve_as_sequences() -> None:
+    grid = CartesianGrid(np.array([5, 4]), dims=np.array([1, 1]), periodic=np.array([True, False]))
+    assert (grid.shape, grid.dims, grid.periodic) == ((5, 4), (1, 1), (True, False))
+    assert grid.padded_shape(np.array([1, 2])) == (7, 8)

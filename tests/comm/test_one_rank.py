@@ -51,6 +51,15 @@ def by_blocking_calls(x: Any) -> Any:
     return Wait()(receiving)
 
 
+def in_two_messages(x: Any) -> Any:
+    receiving = Irecv(0, np.shape(x))(), Irecv(0, np.shape(x), tag=1)()
+    sending = Isend(0)(x)
+    Send(0, tag=1)(x)
+    Wait()(sending)
+    Wait()(receiving[0])
+    return Wait()(receiving[1])
+
+
 def past_a_barrier(x: Any) -> Any:
     assert Barrier()() is None
     return Allreduce()(x)
@@ -121,6 +130,26 @@ def test_values_and_derivatives(name: str, dtype: Any) -> None:
 def test_a_number_becomes_one_entry(operator: Any) -> None:
     np.testing.assert_array_equal(operator()(np.array(2.5)), [2.5])
     dot_test(operator(), np.array(2.5))
+
+
+@pytest.mark.parametrize("x", [2.5, [2.5], [[1.0, 2.0], [3.0, 4.0]]], ids=str)
+@pytest.mark.parametrize(
+    "function",
+    [Allgather(), Allreduce(), Alltoall(), Bcast(), Gather(), Reduce(), ReduceScatter(),
+     Scatter(), SendRecv(0, 0), in_two_messages],
+)  # fmt: skip
+def test_numbers_and_lists_are_taken_as_arrays(function: Any, x: Any) -> None:
+    """In both sweeps too, which pass through the call whatever it depends on."""
+    if np.ndim(x) == 0 and isinstance(function, Alltoall | ReduceScatter | Scatter):
+        return  # these cut an axis
+    with Tape(persistent=True) as tape:
+        v = tape.watch(np.ones(2))
+        y = function(x)
+        loss = Reduce()(v.sum())
+    tape.check_communication()
+    np.testing.assert_array_equal(np.reshape(y.value, np.shape(x)), x)
+    np.testing.assert_array_equal(tape.gradient(loss, [v])[0], np.ones(2))
+    np.testing.assert_array_equal(tape.jvp([y, loss], [v], [np.ones(2)])[0], 0 * y.value)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from mpi4py import MPI
 
 from adjoint import Tape
 from adjoint.comm import Allreduce
-from adjoint.comm.transport import user_tags
+from adjoint.comm.tags import user_tags
 from adjoint.testing import Prepared, check_jvp, check_vjp, dot_test
 from adjoint.variable import value_of
 

@@ -29,3 +29,4 @@ def test_tags_differ_and_start_again_where_they_run_out() -> None:
     )
     assert came[0] == (comm.rank - 1) % comm.size
     comm.Free()
+    assert private == MPI.COMM_NULL  # it goes with the communicator whose channels it has

@@ -316,13 +316,19 @@ def fails(kind: type[Exception], match: str, call: Callable[[], Any]) -> None:
 def test_faults_of_one_rank_are_raised_on_all() -> None:
     last = size() - 1
     integers = np.arange(3) if rank() == last else np.arange(3.0)
+    ragged = [[1.0, 2.0], [3.0]] if rank() == last else np.arange(3.0)
     for operator in (Bcast(), Reduce(), Allreduce(), Gather(), Allgather(), Alltoall()):
         text = rf"rank {last}: {operator.name}: the input has dtype int64, expected float32 or"
         fails(TypeError, text, lambda operator=operator: operator(integers))  # type: ignore[misc]
+        text = rf"rank {last}: .*inhomogeneous shape"
+        fails(ValueError, text, lambda operator=operator: operator(ragged))  # type: ignore[misc]
     x = np.ones(3)
     counts = [1] * size() if rank() == last else None
     text = rf"rank {last}: Alltoall: counts is .*, expected {size()} numbers with the sum 5"
     fails(ValueError, text, lambda: Alltoall(counts)(np.ones(5)))
+    negative = [-1, 6] + [0] * (size() - 2)
+    text = rf"rank 0: ReduceScatter: counts is \(-1, 6.*, expected {size()} numbers with the sum 5"
+    fails(ValueError, text, lambda: ReduceScatter(negative)(np.ones(5)))
     text = r"rank 0: Scatter: counts is \(9, 9\), expected"
     fails(ValueError, text, lambda: Scatter(0, [9, 9])(x if rank() == 0 else None))
     text = r"rank 0: Scatter: the input has shape \(\), expected at least one axis"

@@ -80,6 +80,9 @@ def test_bad_input_is_an_error_on_all_ranks() -> None:
         ScatterField(grid)(None)
     with pytest.raises(TypeError, match="ScatterField: field on root has dtype object"):
         ScatterField(grid)(np.full(grid.shape, None))
+    for kind in (np.float16, np.dtype(float).newbyteorder()):  # as read from a file, perhaps
+        with pytest.raises(TypeError, match=r"GatherField: patch has dtype .*, expected a number"):
+            GatherField(grid)(patch.astype(kind) if grid.rank == last else patch)
     with pytest.raises(ValueError, match=r"GatherField: patch has shape \(2, 40\), expected \("):
         GatherField(grid)(np.ones((2, 40)) if grid.rank == last else patch)
     for root in (-1, grid.size, 0.5):

@@ -164,6 +164,17 @@ def test_a_thumbnail_is_a_strided_slice(shape: tuple[int, ...], most: int) -> No
     assert max(found.shape) <= most
 
 
+@pytest.mark.parallel([1, 3])
+def test_a_thumbnail_that_cannot_be_is_an_error_on_all_ranks() -> None:
+    grid = CartesianGrid((7, 5))
+    patch = np.ones(grid.patch_shape)
+    last = grid.rank == grid.size - 1
+    with pytest.raises(ValueError, match=r"thumbnail: patch has shape \(2, 40\), expected \("):
+        thumbnail(grid, np.ones((2, 40)) if last else patch)
+    with pytest.raises(ValueError, match="thumbnail: most is 0, expected a positive number"):
+        thumbnail(grid, patch, 0 if last else 1)
+
+
 @pytest.mark.parallel([1, 2, 3, 4])
 @pytest.mark.parametrize(
     ("shape", "width", "periodic"),
@@ -194,3 +205,5 @@ def test_continued_edges_are_those_of_numpy_pad(
         check(edges, padded[here])
     with pytest.raises(ValueError, match="ContinueEdges: field has shape"):
         edges(own)
+    with pytest.raises(ValueError, match="ContinueEdges: width is -1, expected a number of layers"):
+        ContinueEdges(grid, -1)

@@ -17,6 +17,7 @@ from adjoint.comm import (
     Irecv,
     Isend,
     Recv,
+    Request,
     Send,
     SendRecv,
     Wait,
@@ -24,7 +25,7 @@ from adjoint.comm import (
     rank,
     size,
 )
-from adjoint.comm.transport import reversed_tag
+from adjoint.comm.tags import reversed_tag
 from adjoint.testing import check_jvp, check_vjp, dot_test
 
 X = np.array([1.0, 2.0])
@@ -146,7 +147,7 @@ def test_the_tags_of_answers_are_those_of_no_other_message() -> None:
     highest: Any = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB)
     many = (highest - 1) // 32768  # answers to each of 32,768 tags
     numbers = [*range(1000), *range(max(many - 1000, 1000), many)]
-    tags = [reversed_tag(MPI.COMM_WORLD, tag, n) for tag in (0, 1, 7, 32766) for n in numbers]
+    tags = [reversed_tag(tag, n) for tag in (0, 1, 7, 32766) for n in numbers]
     assert len({*tags}) == len(tags)
     assert min(tags) >= 0 and max(tags) < highest - 1
 
@@ -180,8 +181,8 @@ def test_requests_mix_with_blocking_messages() -> None:
 
 
 @pytest.mark.parallel([2, 3])
-def test_messages_overlap_in_the_reverse_sweep_too() -> None:
-    """Between the reversed start and completion lies the adjoint of the work in between."""
+def test_messages_overlap_in_the_reverse_sweep_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the reversed starts and completions lies the adjoint of the work in between."""
     from adjoint.ops import Sin
 
     order: list[str] = []
@@ -191,26 +192,28 @@ def test_messages_overlap_in_the_reverse_sweep_too() -> None:
             order.append("work")
             return super().vjp(*arguments)
 
-    class NotedIrecv(Irecv):
-        def vjp(self, *arguments: Any) -> Any:
-            order.append("complete")
-            return super().vjp(*arguments)
+    reverse, wait = Request.reversed, Request.wait
 
-    class NotedWait(Wait):
-        def vjp(self, *arguments: Any) -> Any:
-            order.append("start")
-            return super().vjp(*arguments)
+    def noted_reversed(request: Request, *cotangents: Any) -> Request:
+        order.append("start")
+        return reverse(request, *cotangents)
+
+    def noted_wait(request: Request) -> Any:
+        order.append("complete")
+        return wait(request)
 
     dest, source = neighbours()
     with Tape() as tape:
         x = tape.watch(mine((3,)))
-        receiving, sending = NotedIrecv(source, (3,))(), Isend(dest)(x)
+        receiving, sending = Irecv(source, (3,))(), Isend(dest)(x)
         y = NotedSin()(x)
-        z = NotedWait()(receiving)
+        z = Wait()(receiving)
         Wait()(sending)
         loss = Allreduce()((z * y).sum())
+    monkeypatch.setattr(Request, "reversed", noted_reversed)
+    monkeypatch.setattr(Request, "wait", noted_wait)
     tape.gradient(loss, [x])
-    assert order == ["start", "work", "complete"]
+    assert order == ["start", "start", "work", "complete", "complete"]
 
 
 @pytest.mark.parallel([2])
@@ -263,6 +266,21 @@ def test_the_memory_of_a_dropped_request_is_not_used_again(length: int) -> None:
     world.Barrier()
     assert all((x == 7).all() for x in others)
     assert length in held
+
+
+@pytest.mark.parallel([2])
+def test_what_is_sent_comes_whole_where_what_is_received_has_another_size() -> None:
+    length = 200_000  # so long that it waits for the receiver
+    if rank() == 0:
+        with pytest.raises(CommunicationError, match="a message of 24 bytes from rank 1"):
+            SendRecv(1, 1)(np.full(length, 5.0))
+        others = [np.full(length, 7.0) for _ in range(20)]  # where that lay, if it were freed
+        MPI.COMM_WORLD.Barrier()
+        assert all((x == 7).all() for x in others)
+    else:
+        Send(0)(np.ones(3))
+        MPI.COMM_WORLD.Barrier()
+        np.testing.assert_array_equal(Recv(0, length)(), 5.0)
 
 
 @pytest.mark.parallel([1, 2])

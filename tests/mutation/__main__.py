@@ -33,7 +33,7 @@ from .trial import BadTests, Trial
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PACKAGES = ("adjoint/ops", "comm", "solvers")
+PACKAGES = ("adjoint/ops", "comm", "nn", "solvers")
 ENTRIES: list[dict[str, Any]] = tomllib.loads((HERE / "relevant.toml").read_text())["entry"]
 EQUIVALENT = {
     (e["file"], e["line"], e["fault"])

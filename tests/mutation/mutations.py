@@ -67,7 +67,7 @@ CHECKS = (
 )  # fmt: skip
 SYMMETRIC = {
     "isinstance", "min", "max", "minimum", "maximum", "hasattr", "getattr", "add", "print", "equal",
-    "multiply", "hypot", "swapaxes",
+    "multiply", "hypot", "swapaxes", "logaddexp", "may_share_memory", "suppress",
 }  # fmt: skip
 
 
@@ -201,7 +201,7 @@ class _Maker:
         if make is not None:
             make(node)
         for name, value in ast.iter_fields(node):
-            if name in {"annotation", "returns", "decorator_list", "ctx", "op", "ops"}:
+            if name in {"annotation", "returns", "decorator_list", "ctx", "op", "ops", "type"}:
                 continue
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.AST) and not _row_number(node, child):

@@ -32,6 +32,16 @@ def test_activation_values() -> None:
         np.testing.assert_allclose(ACTIVATIONS[name](X), values, rtol=1e-14, atol=1e-15)
 
 
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_keep_precision_and_take_integers(name: str) -> None:
+    function = ACTIVATIONS[name]
+    assert function(X.astype(np.float32)).dtype == np.float32
+    whole = np.arange(-2, 3)
+    found = function(whole)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, function(whole.astype(float)))
+
+
 def test_activations_are_finite_everywhere() -> None:
     x = np.array([-1e4, -40.0, 0.0, 40.0, 1e4])
     for function in ACTIVATIONS.values():

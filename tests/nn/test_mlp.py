@@ -65,7 +65,7 @@ def test_value_and_derivatives_are_those_of_the_plain_composition(
     activation: str, fourier: int, bounds: dict[str, float]
 ) -> None:
     network = MLP(
-        (2, 5, 4, 3), activation, domain=((0, 2), (-1, 1)), fourier=fourier, chunk=4, **bounds
+        (2, 5, 4, 3), activation, domain=((0, 1), (-1, 3)), fourier=fourier, chunk=4, **bounds
     )
     theta, x = parameters(network), points(11)
     results = []
@@ -78,6 +78,12 @@ def test_value_and_derivatives_are_those_of_the_plain_composition(
         results.append([y.value, *tape.vjp([y], [w], [t, p]), *tape.jvp([y], [t, p], v)])
     for ours, expected in zip(*results):
         np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-13 * abs(expected).max())
+
+
+def test_coordinates_are_taken_as_they_are_without_a_domain() -> None:
+    network = MLP((2, 4, 1), fourier=3, fourier_scale=0.7, fourier_seed=5)
+    theta, x = parameters(network), points(6)
+    np.testing.assert_allclose(network(theta, x), plain(network, theta, x), rtol=1e-13)
 
 
 @spmd
@@ -174,6 +180,8 @@ def test_initial_parameters_have_the_variance_of_their_scheme(
     views = network.views(theta)
     assert views["W0"].var() == pytest.approx(variance, rel=0.03)
     assert abs(views["W0"].mean()) < 3 * np.sqrt(variance / views["W0"].size)
+    bounded = abs(views["W0"]).max() <= np.sqrt(3 * variance)
+    assert bounded == (distribution == "uniform")
     assert not views["b0"].any()
     np.testing.assert_array_equal(theta, network.initial(3, scheme, distribution))
     assert (theta != network.initial(4, scheme, distribution)).any()
@@ -203,9 +211,10 @@ def test_a_bad_file_is_named(tmp_path: Any) -> None:
     np.savez(bad, theta=np.ones(3))
     with pytest.raises(ValueError, match="damaged or not a network"):
         MLP.load(bad)
-    np.savez(bad, settings=np.frombuffer(b'{"format": "other"}', np.uint8), theta=np.ones(3))
-    with pytest.raises(ValueError, match=r"is not of the .adjoint\.nn network 1. format"):
-        MLP.load(bad)
+    for settings in (b'{"format": "other"}', b"[1]"):
+        np.savez(bad, settings=np.frombuffer(settings, np.uint8), theta=np.ones(3))
+        with pytest.raises(ValueError, match=r"is not of the .adjoint\.nn network 1. format"):
+            MLP.load(bad)
     MLP((2, 6, 1)).save(bad, parameters(MLP((2, 6, 1))))
     with np.load(bad) as archive:
         np.savez(tmp_path / "mixed.npz", settings=archive["settings"], theta=np.ones(3))
