@@ -312,7 +312,10 @@ class MLP(Operator):
             yield i, d, h[i]
             if i:
                 below = t[i]
-                np.matmul(layers[i][:-1], d, out=below)
+                product = (
+                    np.multiply if len(d) == 1 else np.matmul
+                )  # an outer product is quicker so
+                product(layers[i][:-1], d, out=below)
                 self._activation.to_slope(h[i][:-1])
                 below *= h[i][:-1]
                 d = below
