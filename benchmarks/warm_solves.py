@@ -81,10 +81,7 @@ def main() -> None:
 
     table(
         f"{nodes} × {nodes} nodes, {len(points)} gradients",
-        [
-            [kind, statistics.median(s), sum(s) / len(s), setups[kind]]
-            for kind, s in seconds.items()
-        ],
+        [[k, statistics.median(s), statistics.mean(s), setups[k]] for k, s in seconds.items()],
         ["solves", "median [s]", "mean [s]", "set-ups"],
     )
     table(
