@@ -312,7 +312,10 @@ class MLP(Operator):
             yield i, d, h[i]
             if i:
                 below = t[i]
-                np.matmul(layers[i][:-1], d, out=below)
+                if len(d) == 1:  # an outer product, which is quicker so
+                    np.multiply(layers[i][:-1], d, out=below)
+                else:
+                    np.matmul(layers[i][:-1], d, out=below)
                 self._activation.to_slope(h[i][:-1])
                 below *= h[i][:-1]
                 d = below

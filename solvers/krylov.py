@@ -14,6 +14,7 @@ from ..world import agree, true_everywhere
 from .errors import ConvergenceError
 from .pattern import Pattern
 from .petsc import Owned, petsc, require_hypre, update_values
+from .scaled import DiagonalRoot, ScaledPreconditioner
 from .transpose import Transpose
 
 #: Methods that can measure the residual itself, not the preconditioned one.
@@ -56,10 +57,12 @@ class KrylovSolver:
     prefix : str, optional
         Options in PETSc's own database under this prefix come before ``options``.
     warm : bool
-        Start from the last solution for right-hand sides of the same kind.
+        Start from the last solution for right-hand sides of the same kind, scaled as the
+        diagonal has changed.
     lag : float
-        Keep the preconditioner when the matrix changes, until a digit of accuracy takes so many
-        times the iterations that it took when the preconditioner was new. 1 never keeps it.
+        Keep the preconditioner when the matrix changes, scaled likewise, until a digit of accuracy
+        takes so many times the iterations that it took when the preconditioner was new. 1 never
+        keeps it.
     rtol : float, optional
         Tolerance of :meth:`solve`, whatever the options say.
 
@@ -86,7 +89,11 @@ class KrylovSolver:
         self._owned: Owned | None = None
         self._installed: Array | None = None
         self._warm, self._lag = warm, lag
-        self._guesses: dict[str, Array] = {}
+        self._root_of = DiagonalRoot(pattern) if warm or lag > 1 else None
+        self._root: Array | None = None
+        self._root_then: Array | None = None
+        self._scaled: ScaledPreconditioner | None = None
+        self._guesses: dict[str, tuple[Array, Array | None]] = {}
         self._pace = 0.0  # iterations of a digit when the preconditioner was new; 0 until measured
 
     def install(self, values: Array) -> None:
@@ -105,15 +112,25 @@ class KrylovSolver:
             self._fill(values)
         self._installed = values if _constant(values) else values.copy()
         self._ksp.setOperators(self._matrix)
+        self._root = None if self._root_of is None else self._root_of(values)
         if self._pace == 0 or self._worn:  # without a lag it is never measured
             self._renew()
         else:
-            self._ksp.getPC().setReusePreconditioner(True)
+            self._keep()
+
+    def _keep(self) -> None:
+        """Have the next solves use the preconditioner of an earlier matrix."""
+        self._ksp.getPC().setReusePreconditioner(True)
+        if self._scaled is not None:
+            self._scaled.scale(_ratio(self._root_then, self._root))
 
     def _renew(self) -> None:
         """Have the next solve set up the preconditioner for the present matrix."""
         self._ksp.getPC().setReusePreconditioner(False)
         self._new, self._worn = True, False
+        self._root_then = self._root
+        if self._scaled is not None:
+            self._scaled.scale(None)
         self.setups += 1
 
     def solve(self, b: Array, kind: str = "direct") -> Array:
@@ -133,7 +150,7 @@ class KrylovSolver:
         """
         PETSc = petsc()
         guess = self._guesses.get(kind)
-        x = np.zeros(len(b)) if guess is None else guess.copy()
+        x = np.zeros(len(b)) if guess is None else self._scaled_guess(*guess)
         self._rhs.placeArray(np.ascontiguousarray(b))
         self._solution.placeArray(x)
         fault: Any = None
@@ -153,8 +170,13 @@ class KrylovSolver:
             self._give_up(fault)
         self.solves += 1
         if self._warm:
-            self._guesses[kind] = x.copy()
+            self._guesses[kind] = x.copy(), self._root
         return x
+
+    def _scaled_guess(self, x: Array, root: Array | None) -> Array:
+        """Return a solution of an earlier matrix as it is in the variables of the present one."""
+        ratio = _ratio(root, self._root)
+        return x.copy() if ratio is None else x * ratio
 
     def asymmetry(self) -> float:
         """Return ``|⟨A u, v⟩ − ⟨u, A v⟩| / (‖A u‖ ‖v‖)`` for random vectors; collective."""
@@ -174,7 +196,7 @@ class KrylovSolver:
         """Destroy PETSc's objects; collective. The next ``install`` builds them anew."""
         if self._owned is not None:
             self._owned.close()
-        self._owned = self._installed = None
+        self._owned = self._installed = self._scaled = None
         self._guesses.clear()
         self._pace = 0.0
 
@@ -269,13 +291,26 @@ class KrylovSolver:
         self._work = self._rhs.duplicate()
         self._ksp = self._new_method()
         self._configure()
+        if self._lag > 1 and self._ksp.getType() != "preonly":
+            self._wrap()
         self._owned = Owned(self, pattern.comm, self._objects())
 
     def _new_method(self) -> Any:
         return petsc().KSP().create(self._pattern.comm)
 
     def _objects(self) -> tuple[Any, ...]:
-        return self._ksp, self._matrix, self._rhs, self._solution, self._work
+        kept = () if self._scaled is None else self._scaled.objects
+        return self._ksp, *kept, self._matrix, self._rhs, self._solution, self._work
+
+    def _wrap(self) -> None:
+        """Let the method use the preconditioner that it was given through a scaling."""
+        self._scaled = ScaledPreconditioner(self._ksp.getPC(), self._work)
+        outer = petsc().PC().create(self._pattern.comm)
+        outer.setType("python")
+        outer.setPythonContext(self._scaled)
+        self._ksp.setPC(outer)
+        self._ksp.setOperators(self._matrix)
+        outer.destroy()  # the method holds it
 
     def _read_options(self, prefix: str) -> None:
         self._ksp.setOptionsPrefix(prefix)
@@ -340,6 +375,11 @@ def _constant(values: Array) -> bool:
     while isinstance(memory, np.ndarray) and not memory.flags.writeable:
         memory = memory.base
     return memory is None
+
+
+def _ratio(before: Array | None, now: Array | None) -> Array | None:
+    """Return by what entries change between two scalings, None where they are the same."""
+    return None if before is now or before is None or now is None else before / now
 
 
 def reason_named(names: Any, code: int) -> str:

@@ -78,13 +78,15 @@ class LinearSolve(Closing, Operator):
     max_iterations : int
     warm : bool
         Start each solve from the solution of the last one, adjoint solves from that of the last
-        adjoint one: for inversions, in which a matrix and a right-hand side differ little from
-        those before. Solutions are as accurate as without, but depend on what was solved before,
-        so that a run that is resumed no longer repeats another bit for bit.
+        adjoint one, scaled as the matrix's diagonal has changed: for inversions, in which a matrix
+        and a right-hand side differ little from those before. Solutions are as accurate as without,
+        but depend on what was solved before, so that a run that is resumed no longer repeats
+        another bit for bit.
     lag : float
-        Keep the preconditioner when the matrix changes, until a digit of accuracy takes more than
-        so many times the iterations that it took at first. By default 1, which never keeps it; an
-        inversion with 1.2 sets up about one for seven gradients.
+        Keep the preconditioner when the matrix changes, scaled likewise, until a digit of accuracy
+        takes more than so many times the iterations that it took at first. By default 1, which
+        never keeps it. An inversion with 1.2 may do with a single one. As with ``warm``, runs that
+        are resumed no longer repeat others bit for bit.
 
     Attributes
     ----------

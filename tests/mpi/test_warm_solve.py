@@ -127,6 +127,42 @@ def test_a_preconditioner_is_kept_until_it_is_worn() -> None:
 
 
 @everywhere
+def test_a_smooth_change_costs_a_kept_preconditioner_no_iterations() -> None:
+    problem = Problem(lag=1.5)
+    smooth = 2 * np.sin(problem.x / N) * np.cos(2 * problem.y / N)
+    counts = []
+    for amplitude in (0.0, 1.0, 2.0):
+        kappa = 10 * amplitude + np.exp(amplitude * smooth)
+        u, expected = problem.solver(kappa, problem.f), problem.cold(kappa, problem.f)
+        np.testing.assert_allclose(u, expected, rtol=0, atol=1e-9)
+        counts.append([p.solve.last.iterations for p in (problem.solver, problem.cold)])
+    assert problem.setups == 1
+    assert max(kept - new for kept, new in counts) <= 1
+
+
+@everywhere
+def test_adjoints_of_kept_preconditioners_that_are_not_symmetric() -> None:
+    problem = Problem()
+    pattern = problem.solver.matrix.pattern
+    bar, b = np.sin(np.arange(problem.f.size)), np.ravel(problem.f)
+    rows = np.repeat(np.arange(*pattern.row_range), np.diff(pattern.indptr))
+    with (
+        LinearSolve(pattern, rtol=1e-12, lag=2.0, warm=True) as kept,
+        LinearSolve(pattern, rtol=1e-12) as new,
+    ):
+        for share in (0.3, 0.31, 0.33):
+            values = problem.solver.matrix(problem.kappa(share))
+            values[pattern.indices < rows] *= 0.8
+            found = []
+            for solve in (kept, new):
+                x = solve(values, b)
+                found.append((x, solve.transposed(values, bar)))
+            for ours, expected in zip(*found):
+                np.testing.assert_allclose(ours, expected, rtol=1e-8, atol=1e-10)
+        assert kept.setups == 2 and new.setups == 6
+
+
+@everywhere
 def test_by_default_each_matrix_has_its_own_preconditioner() -> None:
     problem = Problem()
     for step in range(3):
