@@ -23,12 +23,12 @@ CHECKS = .pytest_cache/gradient_checks
 export GRADIENT_CHECKS ?= $(CURDIR)/$(CHECKS)
 
 MPIEXEC = mpiexec
-SERIAL_TEST = timeout 600 $(PY) -m pytest -q --color=no
+SERIAL_TEST = timeout 900 $(PY) -m pytest -q --color=no
 MPI_TEST = timeout 420 $(MPIEXEC) -n $(1) $(PY) -m mpi4py -m pytest -q --color=no $(LEFT_OUT) \
 	-m "parallel[$(1)]" tests/mpi
 
-# What is no test on several ranks runs in two processes at a time: tests that start jobs of their
-# own, and all others. These begin with what compiles the kernels of waves, and the jobs end with it.
+# What takes one rank runs in two processes at a time: tests that start jobs of their own, and all
+# others. These begin with what compiles the kernels of waves, and the jobs end with what needs them.
 JOBS = tests/comm/test_faulty_jobs.py tests/adjoint/test_optimize_jobs.py \
 	tests/solvers/test_field_jobs.py tests/test_examples_jobs.py tests/fuzz \
 	tests/adjoint/test_checkpoint_jobs.py tests/faults tests/test_waveform_jobs.py
