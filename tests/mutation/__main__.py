@@ -27,12 +27,13 @@ from typing import Any, NamedTuple
 
 import tomllib
 
+from tests.jobs import ROOT
+
 from .mutations import Mutation, mutations
 from .reach import reached
 from .trial import BadTests, Trial
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 PACKAGES = ("adjoint/ops", "comm", "solvers")
 RELEVANT = tomllib.loads((HERE / "relevant.toml").read_text())
 ENTRIES: list[dict[str, Any]] = RELEVANT["entry"]
