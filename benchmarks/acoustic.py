@@ -11,28 +11,11 @@ where what a step costs beside its arithmetic shows.
 
 from __future__ import annotations
 
-from typing import Any
-
 from harness import parser
-from waves import Cases, Streams, compare, filled, ours, survey
-
-from adjoint.comm import CartesianGrid
-from adjoint.solvers import AcousticWave
-
-MEDIUM = {"velocity": 2500.0}
-
-
-def cases(nodes: int, steps: int, shots: int) -> Cases:
-    grid = CartesianGrid((nodes, nodes))
-    return cases_of(grid, *survey(nodes, steps, shots), report=lambda text: None)
-
-
-def cases_of(grid: CartesianGrid, *survey: Any, **settings: Any) -> Cases:
-    return ours(AcousticWave(grid, *survey, **settings), filled(grid, *MEDIUM.values()))
-
+from waves import Streams, compare
 
 if __name__ == "__main__":
     # For two steps: both levels of the field, each read and written, and c²; in reverse also the
     # gradient's sums along both axes, read and written. The field is kept.
     streams = Streams(5 / 2, 9 / 2, 1)
-    compare("acoustic", cases, cases_of, MEDIUM, streams, parser(__doc__).parse_args())
+    compare("acoustic", streams, parser(__doc__).parse_args())

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 from harness import interleaved, parser, ratio, table, write
+from waves import ours
 
-from adjoint import Tape, communicator
+from adjoint import communicator
 from adjoint.comm import CartesianGrid
 from adjoint.solvers import AcousticWave, ricker
 
@@ -38,12 +38,6 @@ def main() -> None:
             ricker(dt * np.arange(steps), 15.0), report=lambda text: None, **settings,
         )  # fmt: skip
 
-    def gradient(loop: AcousticWave) -> None:
-        with Tape() as tape:
-            c = tape.watch(velocity)
-            traces = loop(c)
-        tape.vjp([traces], [traces.value], [c])
-
     everything = wave().plan.bytes
     with tempfile.TemporaryDirectory() as folder:
         directory = communicator().bcast(folder)
@@ -52,9 +46,9 @@ def main() -> None:
             memory=int(0.02 * everything), storage="both", directory=directory
         )
         cases: dict[str, Callable[[], Any]] = {
-            name: partial(gradient, loop) for name, loop in loops.items()
+            name: ours(loop, [velocity])["gradient"] for name, loop in loops.items()
         }
-        cases["forward"] = partial(wave(), velocity)
+        cases["forward"] = ours(wave(), [velocity])["forward"]
         seconds = interleaved(cases, repetitions)
         del cases
         rows = [

@@ -10,29 +10,11 @@ steps, one thread, where what a step costs beside its arithmetic shows.
 
 from __future__ import annotations
 
-from typing import Any
-
 from harness import parser
-from waves import Cases, Streams, compare, filled, ours, survey
-
-from adjoint.comm import CartesianGrid
-from adjoint.solvers import ElasticWave, Lame
-
-MEDIUM = {"vp": 3000.0, "vs": 1700.0, "rho": 2000.0}
-
-
-def cases(nodes: int, steps: int, shots: int) -> Cases:
-    grid = CartesianGrid((nodes, nodes))
-    return cases_of(grid, *survey(nodes, steps, shots), report=lambda text: None)
-
-
-def cases_of(grid: CartesianGrid, *survey: Any, **settings: Any) -> Cases:
-    vp, vs, rho = filled(grid, *MEDIUM.values())
-    return ours(ElasticWave(grid, *survey, **settings), (*Lame()(vp, vs, rho), rho))
-
+from waves import Streams, compare
 
 if __name__ == "__main__":
-    # For four steps: 2 velocities and 3 stresses read and written, 2 densities, 3 moduli; in
+    # For eight steps: 2 velocities and 3 stresses read and written, 2 densities, 3 moduli; in
     # reverse also the gradient's 5 sums, read and written. Both velocities are kept.
-    streams = Streams(15 / 4, 25 / 4, 2)
-    compare("elastic", cases, cases_of, MEDIUM, streams, parser(__doc__).parse_args())
+    streams = Streams(15 / 8, 25 / 8, 2)
+    compare("elastic", streams, parser(__doc__).parse_args())

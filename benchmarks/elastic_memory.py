@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import resource
 import statistics
-import time
-from typing import Any
 
 import numpy as np
-from harness import parser, table, write
+from harness import interleaved, parser, table, write
+from waves import ours
 
-from adjoint import Tape
 from adjoint.comm import CartesianGrid
 from adjoint.solvers import ElasticWave, Lame, ricker
 
@@ -40,26 +38,9 @@ def main() -> None:
     vp, vs = np.full(grid.patch_shape, 3000.0), np.full(grid.patch_shape, 1700.0)
     lam, mu = Lame()(vp, vs, rho)
 
-    def forward() -> float:
-        start = time.perf_counter()
-        wave(lam, mu, rho)
-        return time.perf_counter() - start
-
-    def gradient() -> float:
-        start = time.perf_counter()
-        with Tape() as tape:
-            watched = [tape.watch(field) for field in (lam, mu, rho)]
-            traces = wave(*watched)
-        ones: list[Any] = [trace.value for trace in traces]
-        tape.vjp(list(traces), ones, watched)
-        return time.perf_counter() - start
-
-    forward()
-    first = gradient()
-    seconds: dict[str, list[float]] = {"forward": [], "gradient": []}
-    for _ in range(2):
-        seconds["forward"].append(forward())
-        seconds["gradient"].append(gradient())
+    cases = ours(wave, (lam, mu, rho))
+    first = interleaved(cases, 1, warmup=0)["gradient"][0]
+    seconds = interleaved(cases, 2, warmup=0)
     run = statistics.median(seconds["forward"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     plan = wave.plan

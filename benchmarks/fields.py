@@ -111,12 +111,13 @@ def main() -> None:
     patch, refined = (64, (16, 32, 64)) if chosen.quick else (256, (32, 64, 128))
     nodes, iterations = (200, 4) if chosen.quick else (1000, 8)
 
-    folder = comm.bcast(tempfile.mkdtemp() if comm.rank == 0 else None)
     vectors = {}
-    for ranks in [2**k for k in range(comm.size.bit_length())]:
-        found = allocated(ranks, patch, folder)
-        vectors[ranks] = comm.bcast(found)
-        comm.Barrier()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = comm.bcast(folder)
+        for ranks in [2**k for k in range(comm.size.bit_length())]:
+            found = allocated(ranks, patch, folder)
+            vectors[ranks] = comm.bcast(found)
+            comm.Barrier()
     table(f"most that a rank allocates, {patch}×{patch} nodes a rank, {MEMORY} pairs kept",
           [[ranks, ranks * patch**2, found, found * 8 * patch**2 / 1e6]
            for ranks, found in vectors.items()],

@@ -32,7 +32,7 @@ Course = list[tuple[int, float]]
 
 
 def course(
-    method: str, field: str, nodes: int, seed: int, least: float = 0.0
+    method: str, field: str, nodes: int, seed: int, iterations: int, least: float = 0.0
 ) -> tuple[Course, float]:
     """Return the solves and misfits of a run, and its processor time on this rank in seconds.
 
@@ -41,7 +41,8 @@ def course(
     method, field : str
     nodes : int
         Along an axis.
-    seed : int
+    seed, iterations : int
+        The latter at most.
     least : float
         The run ends where the misfit is as small.
     """
@@ -59,7 +60,7 @@ def course(
         inversion.residual if method == "gauss-newton" else inversion.misfit,
         inversion.network.initial(seed) / inversion.scale,
         method,
-        options=METHODS[method],
+        options={**METHODS[method], "maxiter": iterations},
         callback=note,
         progress=False,
     )
@@ -76,9 +77,10 @@ def main() -> None:
     parameters: dict[str, Any] = {"levels": levels, "courses": {}}
     rows = []
     for field, nodes, seed in cases:
-        theirs, theirs_seconds = course("l-bfgs-b", field, nodes, seed)
-        last = min(levels[-1], len(theirs) - 1)
-        ours, seconds = course("gauss-newton", field, nodes, seed, theirs[last][1])
+        problem = field, nodes, seed
+        theirs, theirs_seconds = course("l-bfgs-b", *problem, levels[-1])
+        last = len(theirs) - 1
+        ours, seconds = course("gauss-newton", *problem, levels[-1], theirs[last][1])
         name = f"{field}, {nodes}×{nodes}, network {seed}"
         for level in levels:
             solves, misfit = theirs[min(level, last)]

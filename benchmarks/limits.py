@@ -1,15 +1,17 @@
 """What of the library's design grows with the number of ranks, and where it begins to matter.
 
 Costs of messages are the model's; work that one rank does for all ranks is timed here, on the
-library's own code and without MPI, for two numbers of ranks. What is marked as not needed has a
-distributed counterpart: minimize_field, and read_field, write_field and thumbnail, which leave a
-rank with its own patch.
+library's own code and without MPI, for two numbers of ranks. So is what a large network takes for
+each parameter and point, for its messages are as long as it has parameters, and so is its gradient.
+What is marked as not needed has a distributed counterpart: minimize_field, and read_field,
+write_field and thumbnail, which leave a rank with its own patch.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from math import log, log2
 from typing import Any
 
@@ -19,6 +21,7 @@ from model import Network
 from adjoint import communicator
 from adjoint.comm import Blocks
 from adjoint.comm.replay import Event, Replay
+from adjoint.nn import MLP
 from adjoint.solvers.acquisition import Points
 
 HEADER = ["what", "when", "seconds on 4096 ranks", "gradient [s]", "matters from"]
@@ -27,6 +30,8 @@ SHARE = 0.1  # of a gradient; where it is paid once, of ten of them
 PARAMETERS, PAIRS, SHOTS, RECEIVERS, EVENTS = 921, 50, 16, 200, 10
 NODES = 300**2  # of a patch
 FEW_PAIRS, THUMBNAIL = 10, 512**2  # what minimize_field keeps, and what a figure shows
+MANY = 10**7  # parameters of a large network
+WIDE, POINTS = (2, 500, 500, 1), 1024  # what is timed in its place
 
 Cost = Callable[[int], float]
 
@@ -64,16 +69,31 @@ def record_check(ranks: int) -> None:
     assert Replay(tables).first_fault() is None
 
 
+def large_network() -> float:
+    """Return the seconds of a network's value and gradient, by measuring a smaller one."""
+    network = MLP(WIDE)
+    theta, points = network.initial(seed=0), np.zeros((POINTS, WIDE[0]))
+
+    def work() -> None:
+        network(theta, points)
+        network.vjp((np.ones((POINTS, 1)),), (theta, points), ())[0]()
+
+    return fastest(work) * (MANY / network.n_parameters) * (NODES / POINTS)
+
+
+def fastest(work: Callable[[], None]) -> float:
+    """Return the seconds of the fastest of three."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
 def scaled(work: Callable[[int], None], few: int = 256, many: int = 1024) -> Cost:
     """Return the seconds of some work by the number of ranks, a power law through two of them."""
-    seconds = []
-    for ranks in (few, many):
-        best = float("inf")
-        for _ in range(3):
-            start = time.perf_counter()
-            work(ranks)
-            best = min(best, time.perf_counter() - start)
-        seconds.append(best)
+    seconds = [fastest(partial(work, ranks)) for ranks in (few, many)]
     power = max(log(seconds[1] / seconds[0]) / log(many / few), 0.0)
     return lambda ranks: seconds[1] * (ranks / many) ** power
 
@@ -89,20 +109,35 @@ def costs(network: Network, memory: float) -> dict[str, tuple[str, str, Cost]]:
         """A broadcast, in pieces one behind the other, and a reduction, which takes it twice."""
         return lambda n: trees(2)(n) + 3 * length * per_byte
 
+    def in_shares(length: float) -> Cost:
+        """Return an Allgather and a Reduce_scatter, in which pieces go around once each."""
+        return lambda n: 2 * (n - 1) * (network.seconds(1, 1, length / n))
+
+    def pairs(count: int, length: float) -> float:
+        """Return L-BFGS on a vector of so many bytes: each pair is read four times."""
+        return 4 * count * length / memory
+
+    def dots(count: int) -> Cost:
+        """A dot product of each pair in both loops, and ten more."""
+        return trees(2 * count + 10)
+
     return {
         f"replicated θ, {PARAMETERS} parameters: Bcast and Reduce":
             ("poisson", each, replicated(8 * PARAMETERS)),
-        "the same for 10⁷ parameters": ("poisson", each, replicated(8e7)),
         f"L-BFGS-B on rank 0, {PARAMETERS} parameters":
-            ("poisson", each, lambda n: 4 * PAIRS * 8 * PARAMETERS / memory),
-        # Each pair is read four times. A dot product of each in both loops, and ten more.
+            ("poisson", each, lambda n: pairs(PAIRS, 8 * PARAMETERS)),
+        f"both for a network of 10⁷ parameters, {NODES} points a rank":
+            ("network", each, lambda n: replicated(8 * MANY)(n) + pairs(PAIRS, 8 * MANY)),
+        "the same in shares: Allgather and Reduce_scatter, minimize_field":
+            ("network", each,
+             lambda n: in_shares(8 * MANY)(n) + pairs(FEW_PAIRS, 8 * MANY / n)
+             + dots(FEW_PAIRS)(n)),
         f"minimize_field, a parameter at each node, {FEW_PAIRS} pairs":
-            ("poisson", each,
-             lambda n: 4 * FEW_PAIRS * 8 * NODES / memory + trees(2 * FEW_PAIRS + 10)(n)),
+            ("poisson", each, lambda n: pairs(FEW_PAIRS, 8 * NODES) + dots(FEW_PAIRS)(n)),
         "a thumbnail of a field on rank 0, 512×512 nodes":
             ("poisson", once, lambda n: n * network.overhead + 8 * THUMBNAIL * per_byte),
         "not needed: a parameter at each node in minimize, on rank 0":
-            ("poisson", each, lambda n: 4 * PAIRS * 8 * NODES * n / memory),
+            ("poisson", each, lambda n: pairs(PAIRS, 8 * NODES * n)),
         "not needed: a whole field on rank 0 (ScatterField, GatherField)":
             ("poisson", each, lambda n: 8 * NODES * n * per_byte),
         "agreement on errors: 20 Allreduces": ("poisson", each, trees(20)),
@@ -129,19 +164,17 @@ def rows(network: Network, memory: float, gradient: dict[str, dict[int, float]])
     memory : float
         Bandwidth of a rank's memory in bytes a second.
     gradient : dict
-        Seconds of a gradient in weak scaling, by physics and ranks.
+        Seconds of a gradient in weak scaling, by physics ("poisson", "acoustic") and ranks.
     """
+    learning = large_network()
+    learned = {n: seconds + learning for n, seconds in gradient["poisson"].items()}
+    gradient = {**gradient, "network": learned}  # of a network before Poisson's equation
     found = []
     for what, (physics, when, cost) in costs(network, memory).items():
         most = max(gradient[physics])
         whole = gradient[physics]
-        limit = SHARE * (10 if when == "once" else 1)
-
-        def matters(n: int, cost: Cost = cost, limit: float = limit, most: int = most,
-                    whole: dict[int, float] = whole) -> bool:  # fmt: skip
-            return cost(n) > limit * whole[min(n, most)]
-
-        first = next((n for n in RANKS if matters(n)), None)
+        share = SHARE * (10 if when == "once" else 1)
+        first = next((n for n in RANKS if cost(n) > share * whole[min(n, most)]), None)
         begins = f"{first} ranks" if first else f"not up to {RANKS[-1]} ranks"
         found.append([what, when, cost(most), whole[most], begins])
     return found

@@ -13,9 +13,11 @@ import heapq
 import multiprocessing
 import os
 import select
+import signal
 import struct
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,6 +106,10 @@ class Links:
 
     def _remove(self) -> None:
         for name in self._made:
+            # Ranks that outlive an mpiexec which was ended would wait for ever.
+            for process in _ip("netns", "pids", name).split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGKILL)
             _ip("netns", "delete", name)
 
 
@@ -161,5 +167,5 @@ def _device(name: str, own: str) -> int:
     return device
 
 
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, stderr=subprocess.PIPE, text=True)
+def _ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout

@@ -176,7 +176,7 @@ def main() -> None:
     if chosen.member:
         member(chosen.member[0], Path(chosen.member[1]))
         return
-    waves, solves = ((4, 9), (4,)) if chosen.quick else ((4, 16, 64), (4, 16))
+    waves, solves = ((4, 6), (4,)) if chosen.quick else ((4, 16, 64), (4, 16))
     counts = {"acoustic": waves, "elastic": waves, "poisson": solves}
     found = {physics: {n: job(physics, n) for n in counts[physics]} for physics in counts}
     for physics in DESIGNED:

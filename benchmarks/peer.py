@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,12 @@ PYTHON = Path(os.environ.get("PEERS_PYTHON", FOLDER.parents[1] / ".venv-peers/bi
 class Peer:
     """A process that runs the cases of ``peers/<script>.py`` when told to.
 
-    Attributes
-    ----------
-    cases : dict of str to callable
-        Empty where the peer is not installed or has failed, which is printed.
+    It makes them in the background: several peers get ready at the same time.
     """
 
     def __init__(self, script: str, threads: int, **parameters: Any) -> None:
-        self.cases: dict[str, Callable[[], Any]] = {}
+        self.script = script
+        self._process: subprocess.Popen[str] | None = None
         if not PYTHON.exists():
             print(f"{script}: not measured: `make peers` installs what it takes")
             return
@@ -36,12 +34,22 @@ class Peer:
             [str(PYTHON), str(FOLDER / "serve.py"), script, json.dumps(parameters)],
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
+
+    @cached_property
+    def cases(self) -> dict[str, Callable[[], Any]]:
+        """Cases by their names, once the process has made them.
+
+        Empty where the peer is not installed or has failed, which is printed.
+        """
+        if self._process is None:
+            return {}
         answer = self._answer()
         if "error" in answer:
-            print(f"{script}: not measured: {answer['error']}")
-        self.cases = {name: partial(self._run, name) for name in answer.get("cases", ())}
+            print(f"{self.script}: not measured: {answer['error']}")
+        return {name: partial(self._run, name) for name in answer.get("cases", ())}
 
     def _run(self, name: str) -> None:
+        assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(name + "\n")
         self._process.stdin.flush()
@@ -50,6 +58,7 @@ class Peer:
             raise RuntimeError(f"the peer's case {name!r}: {answer['error']}")
 
     def _answer(self) -> dict[str, Any]:
+        assert self._process is not None
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -59,13 +68,14 @@ class Peer:
 
     def peak(self) -> float:
         """Return the process's largest resident memory so far, in bytes."""
+        assert self._process is not None
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
         return 1024.0 * int(line.split()[1])
 
     def close(self) -> None:
         """End the process."""
-        if self.cases:
+        if self._process is not None:
             assert self._process.stdin is not None
             self._process.stdin.close()
             self._process.wait()

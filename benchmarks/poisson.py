@@ -15,12 +15,12 @@ is timed on the program of the Poisson example. Targets: at most 1 % of the swee
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from harness import interleaved, parser, ratio, table, write
+from scaling import with_overhead
 
 from adjoint import Tape, Variable, communicator
 from adjoint.comm import Allreduce, CartesianGrid
@@ -57,26 +57,6 @@ class Direct:
         self.ksp.setOperators(self.matrix)
         self.ksp.solve(self.b, self.x)
         return self.x.getArray().copy()
-
-
-class Meter:
-    """Seconds that PETSc spent in set-up and iteration, in each call of a case."""
-
-    def __init__(self) -> None:
-        log = petsc().Log
-        log.begin()
-        self._events = [log.Event(name) for name in ("PCSetUp", "KSPSolve")]
-        self.shares: list[float] = []
-
-    def around(self, case: Callable[[], Any]) -> None:
-        """Run a case and note what share of its time was beyond PETSc."""
-        before, start = self._seconds(), time.perf_counter()
-        case()
-        elapsed = time.perf_counter() - start
-        self.shares.append(1 - (self._seconds() - before) / elapsed)
-
-    def _seconds(self) -> float:
-        return sum(event.getPerfInfo()["time"] for event in self._events)
 
 
 def reverse_over_forward(
@@ -159,7 +139,7 @@ def main() -> None:
     fields = [kappa() for _ in range(7)]
     values = [poisson.matrix(k) for k in fields]
     direct = Direct(poisson)
-    meter = Meter()
+    besides: dict[str, list[float]] = {}
 
     def pick(items: list[Any]) -> Any:
         return items[next(count) % 7]
@@ -174,11 +154,11 @@ def main() -> None:
 
     cases = {
         "direct": lambda: direct.solve(pick(values), f.ravel()),
-        "library": lambda: meter.around(lambda: poisson(pick(fields), f)),
+        **with_overhead({"library": lambda: poisson(pick(fields), f)}, besides),
         "library, on a tape": on_tape,
     }
     seconds = interleaved(cases, repetitions)
-    beyond = statistics.median(meter.shares[1:])
+    beyond = ratio(besides["library, overhead"][1:], seconds["library"])  # the first was a warm-up
 
     def diffusion(tape: Tape) -> tuple[Variable, list[Variable]]:
         k, source = tape.watch(pick(fields)), tape.watch(f)

@@ -16,11 +16,10 @@ from typing import Any
 import numba
 from harness import interleaved, parser, ratio, table, write
 from mpi4py import MPI
-from waves import filled, survey
+from waves import MEDIA, homogeneous, survey
 
 from adjoint import communicator
 from adjoint.comm import CartesianGrid
-from adjoint.solvers import AcousticWave, ElasticWave, Lame
 from adjoint.variable import Array
 
 
@@ -31,18 +30,16 @@ class NoExchange:
         """Leave the ghosts as they are."""
 
 
-def acoustic(grid: CartesianGrid, steps: int) -> tuple[Any, list[Array]]:
-    wave = AcousticWave(grid, *survey(grid.shape[0], steps, 1), report=lambda text: None)
-    return wave, filled(grid, 2500.0)
+def silence(loop: Any) -> None:
+    """Take the exchanges out of a loop's steps."""
+    holders = (getattr(loop, "_stepper", loop), "halo"), (loop, "_halo_v"), (loop, "_halo_s")
+    found = [(holder, name) for holder, name in holders if hasattr(holder, name)]
+    assert found, f"{type(loop).__name__} has no exchange by a known name"
+    for holder, name in found:
+        setattr(holder, name, NoExchange())
 
 
-def elastic(grid: CartesianGrid, steps: int) -> tuple[Any, list[Array]]:
-    wave = ElasticWave(grid, *survey(grid.shape[0], steps, 1), report=lambda text: None)
-    vp, vs, rho = filled(grid, 3000.0, 1700.0, 2000.0)
-    return wave, [*Lame()(vp, vs, rho), rho]
-
-
-def alone(run: Callable[[], Any], threads: int) -> Callable[[], None]:
+def on_one(run: Callable[[], Any], threads: int) -> Callable[[], None]:
     """Return a case in which rank 0 runs with so many threads, while the others sleep."""
     comm = communicator()
 
@@ -64,30 +61,27 @@ def main() -> None:
     if comm.size > numba.config.NUMBA_NUM_THREADS:
         raise SystemExit(f"set NUMBA_NUM_THREADS to {comm.size}, the number of ranks")
     nodes, steps = (300, 50) if chosen.quick else (1000, 100)
+    shots = survey(nodes, steps, 1)
     seconds, rows = {}, []
-    for name, physics in (("acoustic", acoustic), ("elastic", elastic)):
+    for physics in MEDIA:
         # A loop works with the threads that are set when it is made.
         numba.set_num_threads(comm.size)
-        one, fields = physics(CartesianGrid((nodes, nodes), comm=MPI.COMM_SELF), steps)
+        alone, together = (CartesianGrid((nodes, nodes), c) for c in (MPI.COMM_SELF, None))
+        one, fields = homogeneous(physics, alone, *shots)
         numba.set_num_threads(1)
-        many, own = physics(CartesianGrid((nodes, nodes)), steps)
-        silent, _ = physics(CartesianGrid((nodes, nodes)), steps)
-        loop = silent.propagator
-        for holder, exchange in (
-            (getattr(loop, "_stepper", loop), "halo"), (loop, "_halo_v"), (loop, "_halo_s"),
-        ):  # fmt: skip
-            if hasattr(holder, exchange):
-                setattr(holder, exchange, NoExchange())
+        many, own = homogeneous(physics, together, *shots)
+        silent, _ = homogeneous(physics, together, *shots)
+        silence(silent.propagator)
         measured = interleaved(
             {
                 "ranks": lambda many=many, own=own: many(*own),
                 "without exchange": lambda silent=silent, own=own: silent(*own),
-                "threads": alone(lambda one=one, fields=fields: one(*fields), comm.size),
+                "threads": on_one(lambda one=one, fields=fields: one(*fields), comm.size),
             },
             3 if chosen.quick else 9,
         )
-        seconds.update({f"{name} {case}": s for case, s in measured.items()})
-        rows.append([name, ratio(measured["threads"], measured["ranks"]),
+        seconds.update({f"{physics} {case}": s for case, s in measured.items()})
+        rows.append([physics, ratio(measured["threads"], measured["ranks"]),
                      ratio(measured["without exchange"], measured["ranks"])])  # fmt: skip
     table(
         f"{nodes}×{nodes}, {steps} steps, {comm.size} ranks of one thread",

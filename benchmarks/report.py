@@ -29,7 +29,7 @@ PAPER = {
 }  # fmt: skip
 
 #: Start their jobs themselves, on several numbers of ranks.
-OF_MANY_JOBS = ("oversubscribed", "scaling_model")
+OF_MANY_JOBS = ("oversubscribed", "scaling_model", "shares")
 
 
 def results(directory: Path) -> list[Result]:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from harness import interleaved, parser, table, write
-from waves import filled, ours, survey
+from waves import MEDIA, homogeneous, ours, survey
 
 from adjoint import Tape, communicator
 from adjoint.comm import CartesianGrid
@@ -25,34 +26,12 @@ from adjoint.comm import CartesianGrid
 Cases = dict[str, Callable[[], Any]]
 
 
-def transpose(grid: CartesianGrid, steps: int) -> Cases:
+def transposition(grid: CartesianGrid, steps: int) -> Cases:
     """Return the transposition of the Poisson matrix, by the library and by PETSc."""
-    from adjoint.solvers import DiffusionMatrix, Transpose
-    from adjoint.solvers.petsc import petsc
+    from transpose import beside_petsc, stencil
 
-    matrix = DiffusionMatrix(grid, 1.0)
-    pattern = matrix.pattern
-    values = matrix(1.0 + np.random.default_rng(0).random(grid.padded_shape(1)))
-    operator = Transpose(pattern)
-    PETSc = petsc()
-    theirs = PETSc.Mat().createAIJ(
-        [(n, m) for n, m in zip(pattern.local_shape, pattern.shape)],
-        csr=(pattern.indptr.astype(PETSc.IntType), pattern.indices.astype(PETSc.IntType), values),
-        comm=pattern.comm,
-    )
-    result = PETSc.Mat()
-    theirs.transpose(result)
-    ones = np.ones(operator.transposed.nnz)
-
-    def again() -> None:
-        theirs.stateIncrease()  # as after new values: PETSc skips unchanged ones
-        theirs.transpose(result)
-
-    return {
-        "forward": lambda: operator(values),
-        "backward": lambda: operator.vjp((ones,), (), ()),
-        "PETSc": again,
-    }
+    cases = beside_petsc(*stencil(grid))
+    return {"forward": cases["library"], "backward": cases["its adjoint"], "PETSc": cases["PETSc"]}
 
 
 def poisson(grid: CartesianGrid, steps: int) -> Cases:
@@ -73,24 +52,14 @@ def poisson(grid: CartesianGrid, steps: int) -> Cases:
     return {"forward": lambda: solver(kappa, f), "gradient": gradient}
 
 
-def acoustic(grid: CartesianGrid, steps: int) -> Cases:
-    """Return an acoustic wave and its whole gradient."""
-    from adjoint.solvers import AcousticWave
-
-    wave = AcousticWave(grid, *survey(min(grid.shape), steps, 1), report=lambda text: None)
-    return ours(wave, filled(grid, 2500.0))
+def wave(physics: str, grid: CartesianGrid, steps: int) -> Cases:
+    """Return a wave and its whole gradient with respect to all fields of its medium."""
+    return ours(*homogeneous(physics, grid, *survey(min(grid.shape), steps, 1)))
 
 
-def elastic(grid: CartesianGrid, steps: int) -> Cases:
-    """Return an elastic wave and its whole gradient with respect to λ, µ and ρ."""
-    from adjoint.solvers import ElasticWave, Lame
-
-    wave = ElasticWave(grid, *survey(min(grid.shape), steps, 1), report=lambda text: None)
-    vp, vs, rho = filled(grid, 3000.0, 1700.0, 2000.0)
-    return ours(wave, (*Lame()(vp, vs, rho), rho))
-
-
-PHYSICS = {"transpose": transpose, "poisson": poisson, "acoustic": acoustic, "elastic": elastic}
+PHYSICS: dict[str, Callable[[CartesianGrid, int], Cases]] = {
+    "transpose": transposition, "poisson": poisson, **{name: partial(wave, name) for name in MEDIA},
+}  # fmt: skip
 
 
 def with_overhead(cases: Cases, seconds: dict[str, list[float]]) -> Cases:
@@ -122,14 +91,14 @@ def main() -> None:
     options.add_argument("--mode", choices=("strong", "weak"), required=True)
     chosen = options.parse_args()
     comm = communicator()
-    wave = chosen.physics in ("acoustic", "elastic")
+    waves = chosen.physics in MEDIA
     if chosen.mode == "strong":
-        nodes, steps = (1000, 100) if wave else (1800, 0)
+        nodes, steps = (1000, 100) if waves else (1800, 0)
         nodes, steps = (nodes // 4, steps // 4) if chosen.quick else (nodes, steps)
         grid = CartesianGrid((nodes, nodes))
     else:
-        nodes, steps = (100, 2000) if wave else (300, 0)
-        nodes, steps = (nodes if wave else nodes // 3, steps // 10) if chosen.quick else (
+        nodes, steps = (100, 2000) if waves else (300, 0)
+        nodes, steps = (nodes if waves else nodes // 3, steps // 10) if chosen.quick else (
             nodes, steps)  # fmt: skip
         dims = CartesianGrid((nodes * comm.size,) * 2).dims
         grid = CartesianGrid(tuple(nodes * d for d in dims), dims=dims)

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jobs
 import limits
@@ -53,6 +53,20 @@ def probe(*arguments: Any, ranks: int, link: Link | None = None) -> Any:
         file = Path(folder) / "result.json"
         links.run(jobs.program("probe", [*words, "--json", str(file)]), timeout=300)
         return jobs.read(file)
+
+
+class Runs(NamedTuple):
+    """Programs on some numbers of ranks, joined by several links; a patch has so many nodes."""
+
+    patch: int
+    ranks: list[int]
+    links: list[Link]
+    repetitions: int
+
+    def measured(self, ranks: int, link: Link, *steps: int) -> Any:
+        """Return what takes how long on one number of ranks and one link."""
+        return probe("--patch", self.patch, "--repetitions", self.repetitions, "--steps", *steps,
+                     ranks=ranks, link=link)  # fmt: skip
 
 
 def network(*found: Any) -> Network:
@@ -101,23 +115,19 @@ def whole(nodes: int, ranks: int) -> Blocks:
 
 
 def calibrated(
-    speeds: dict[str, Computing],
-    iterations: dict[int, float],
-    patch: int,
-    ranks: list[int],
-    links: list[Link],
-    cores: int,
+    speeds: dict[str, Computing], iterations: dict[int, float], runs: Runs, cores: int
 ) -> dict[str, Wave | Solve]:
-    """Return the programs, with the rounds and bytes for which runs on two slow links wait."""
+    """Return the programs, with the rounds and bytes for which runs on two slow links wait.
+
+    ``iterations`` are those of solves on one rank, by the nodes of its patch.
+    """
+    patch, iterations = runs.patch, dict(iterations)
     once: dict[str, dict[int, float]] = {name: {} for name in WAVES}
     rounds: dict[str, dict[int, float]] = {name: {} for name in SOLVES}
     sent: dict[str, dict[int, float]] = {name: {} for name in SOLVES}
-    for n in ranks:
-        results = [
-            probe("--patch", patch, "--repetitions", 3, "--steps", 1, 5, ranks=n, link=link)
-            for link in links
-        ]
-        if n == ranks[0]:
+    for n in runs.ranks:
+        results = [runs.measured(n, link, 1, 5) for link in runs.links]
+        if n == runs.ranks[0]:
             networks = [network(result) for result in results]
         iterations[patch**2 * n] = results[0]["parameters"]["iterations"][str(patch)]
         for name in WAVES:
@@ -154,22 +164,19 @@ def predicted(
 
 
 def validation(
-    programs: dict[str, Wave | Solve], patch: int, ranks: list[int], links: list[Link], cores: int
+    programs: dict[str, Wave | Solve], runs: Runs, cores: int
 ) -> list[tuple[str, str, int, float, float]]:
     """Return program, link, ranks, measured and predicted seconds."""
     rows = []
     steps = 20
-    for link in links:
-        results = [
-            probe("--patch", patch, "--repetitions", 3, "--steps", steps, ranks=n, link=link)
-            for n in ranks
-        ]
+    for link in runs.links:
+        results = [runs.measured(n, link, steps) for n in runs.ranks]
         net = network(*results)
-        for n, result in zip(ranks, results):
-            blocks = square(patch, n)
+        for n, result in zip(runs.ranks, results):
+            blocks = square(runs.patch, n)
             for name, program in programs.items():
                 suffix = f" with layers, {steps} steps" if name in WAVES else ""
-                measured = result["medians"][f"{name}, {patch} nodes{suffix}"]
+                measured = result["medians"][f"{name}, {runs.patch} nodes{suffix}"]
                 expected = predicted(program, blocks, steps, net, max(n / cores, 1))
                 rows.append((name, str(link), n, measured, expected))
     return rows
@@ -196,17 +203,20 @@ def main() -> None:
     cores = os.cpu_count() or 1
     quick = chosen.quick
     patches = [16, 50, 100] if quick else [16, 50, 100, 200, 400]
-    slow = [Link(2e-3 if quick else 4e-3, 125e6), Link(1e-3, 1.25e6)]
-    others = [Link(1.5e-3, 12.5e6)]
-    if not quick:
-        others = [Link(1e-3, 12.5e6), Link(2e-3, 125e6), Link(4e-3, 6.25e6)]
     alone = probe("--alone", "--patch", *patches, "--repetitions", 3 if quick else 7, ranks=cores)
     speeds = computing(alone, patches)
     memory = alone["parameters"]["bytes"] / alone["medians"]["triad"]
     here = network(alone)
     iterations = {int(p) ** 2: n for p, n in alone["parameters"]["iterations"].items()}
-    programs = calibrated(speeds, iterations, 50, [2] if quick else [2, 4, 8], slow, cores)
-    checked = validation(programs, 60, [2] if quick else [2, 4], others, cores)
+    if quick:
+        known = Runs(50, [2], [Link(2e-3, 125e6), Link(1e-3, 1.25e6)], 2)
+        tried = Runs(60, [2], [Link(1.5e-3, 12.5e6)], 2)
+    else:
+        known = Runs(50, [2, 4, 8], [Link(4e-3, 125e6), Link(1e-3, 1.25e6)], 3)
+        links = [Link(1e-3, 12.5e6), Link(2e-3, 125e6), Link(4e-3, 6.25e6)]
+        tried = Runs(60, [2, 4], links, 3)
+    programs = calibrated(speeds, iterations, known, cores)
+    checked = validation(programs, tried, cores)
     stated = Network(LATENCY + here.latency, here.overhead, 1 / BANDWIDTH)
     predictions = curves(programs, stated)
     weak = {name: dict(zip(RANKS, predictions[f"{name}, gradient, weak"]))

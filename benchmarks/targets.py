@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import harness
 import paper
 
 Result = dict[str, Any]
@@ -41,11 +41,11 @@ class Target(NamedTuple):
 
 
 def ratio(result: Result, numerator: str, denominator: str) -> float | None:
-    """Return the median of the ratios of repetitions taken side by side."""
+    """Return the ratio of two cases of a result, ``None`` where one was not measured."""
     seconds: Mapping[str, Sequence[float]] = result["seconds"]
     if numerator not in seconds or denominator not in seconds:
         return None
-    return statistics.median(a / b for a, b in zip(seconds[numerator], seconds[denominator]))
+    return harness.ratio(seconds[numerator], seconds[denominator])
 
 
 def worst(ratios: Sequence[float | None]) -> float | None:
@@ -115,9 +115,13 @@ def bandwidth(result: Result) -> str:
 
 
 def traffic(result: Result) -> str:
-    """Return what the memory's bandwidth allows, and what a gradient costs the peer."""
+    """Return what memory and sums allow a gradient, and what it costs the peer."""
     least = result["parameters"]["roofline"][-1]
     said = f"at the triad's speed its traffic alone takes {least:.2f} forward runs"
+    nodes = min(result["parameters"]["sizes"])[0]
+    of_sums = ratio(result, *(f"{nodes}, 1 shots: adjoint {x}" for x in ("gradient", "forward")))
+    if of_sums is not None:
+        said += f", and {nodes}×{nodes} nodes, which stay in a cache, {of_sums:.2f} of theirs"
     at = large(result)
     own = ratio(result, f"{at}Deepwave gradient", f"{at}Deepwave forward")
     ours = ratio(result, f"{at}Deepwave gradient", f"{at}adjoint gradient")
@@ -185,6 +189,28 @@ def refined(case: str) -> Callable[[Result], float]:
     return measure
 
 
+def in_shares(result: Result) -> dict[str, Any]:
+    """Return what was found where the most ranks had shares of a network's parameters."""
+    by_ranks = result["parameters"]["found"]["in shares"]
+    found: dict[str, Any] = by_ranks[max(by_ranks, key=int)]
+    return found
+
+
+def beside_rank_0(result: Result) -> float:
+    """Return the most that a rank with a share allocates, relative to rank 0 with all of them."""
+    by_ranks = result["parameters"]["found"]["on rank 0"]
+    whole = by_ranks[max(by_ranks, key=int)]["allocated"][0]
+    return float(max(in_shares(result)["allocated"]) / whole)
+
+
+def sent_for_each(result: Result) -> float | None:
+    """Return the most bytes that a rank sends for each parameter in an evaluation, if counted."""
+    found = in_shares(result)
+    if not found["sent"]:
+        return None
+    return float(max(found["sent"]) / found["evaluations"] / found["parameters"])
+
+
 def of_ranks(result: Result) -> float | None:
     """Return what a rank allocates among all ranks, relative to what it does alone."""
     vectors = {int(ranks): found for ranks, found in result["parameters"]["vectors"].items()}
@@ -232,6 +258,10 @@ TARGETS = [
     Target("fields", "the same: iterations on the finest grid / the coarsest", "≤", 1.2,
            refined("smooth over 0.05")),
     Target("fields", "the same, with bounds", "≤", 2, refined("smooth over 0.05, with bounds")),
+    Target("shares", "10⁷ parameters in shares: memory of a rank of 4 / rank 0 in minimize", "≤",
+           0.25, lambda r: beside_rank_0(r) if in_shares(r)["parameters"] > 9e6 else None),
+    Target("shares", "a network's parameters in shares: bytes a rank sends for each", "≤", 16,
+           sent_for_each),
     Target("scaling_model", "performance model: largest error of a run on slow links", "≤",
            0.25, lambda r: r["parameters"]["worst"], furthest),
 ]  # fmt: skip

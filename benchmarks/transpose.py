@@ -9,6 +9,7 @@ entries anywhere, of which most do. Target: library / PETSc at most 1.0.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,8 @@ from adjoint.solvers import DiffusionMatrix, Pattern, Transpose
 from adjoint.solvers.petsc import petsc
 
 
-def stencil(nodes: int) -> tuple[Pattern, Any]:
+def stencil(grid: CartesianGrid) -> tuple[Pattern, Any]:
     """Return the matrix of a diffusion problem."""
-    grid = CartesianGrid((nodes, nodes))
     matrix = DiffusionMatrix(grid, 1.0)
     return matrix.pattern, matrix(1.0 + np.random.default_rng(0).random(grid.padded_shape(1)))
 
@@ -40,36 +40,40 @@ def anywhere(rows: int, per_row: int) -> tuple[Pattern, Any]:
     return Pattern.from_scipy(stripe)
 
 
-def again(matrix: Any, result: Any) -> None:
-    """Transpose into an existing matrix, as after new values: PETSc skips unchanged ones."""
-    matrix.stateIncrease()
+def beside_petsc(pattern: Pattern, values: Any) -> dict[str, Callable[[], Any]]:
+    """Return the transposition by PETSc, by the library, and its adjoint; results are compared."""
+    PETSc = petsc()
+    csr = pattern.indptr.astype(PETSc.IntType), pattern.indices.astype(PETSc.IntType), values
+    sizes = [(n, m) for n, m in zip(pattern.local_shape, pattern.shape)]
+    matrix, result = PETSc.Mat().createAIJ(sizes, csr=csr, comm=pattern.comm), PETSc.Mat()
     matrix.transpose(result)
+    transpose = Transpose(pattern)
+    assert np.array_equal(result.getValuesCSR()[2], transpose(values))
+    weights = np.ones(transpose.transposed.nnz)
+
+    def theirs() -> None:
+        matrix.stateIncrease()  # as after new values: PETSc skips unchanged ones
+        matrix.transpose(result)
+
+    return {
+        "PETSc": theirs,
+        "library": lambda: transpose(values),
+        "its adjoint": lambda: transpose.vjp((weights,), (), ()),
+    }
 
 
 def main() -> None:
     arguments = parser(__doc__).parse_args()
     scale, repetitions = (1, 7) if arguments.quick else (4, 25)
-    PETSc = petsc()
+    nodes, size = 150 * scale, 20_000 * scale
     matrices = {
-        f"stencil, {150 * scale} × {150 * scale} nodes": stencil(150 * scale),
-        f"anywhere, {20_000 * scale} rows of 10": anywhere(20_000 * scale, 10),
+        f"stencil, {nodes} × {nodes} nodes": stencil(CartesianGrid((nodes, nodes))),
+        f"anywhere, {size} rows of 10": anywhere(size, 10),
     }
     seconds: dict[str, list[float]] = {}
     rows = []
-    for name, (pattern, values) in matrices.items():
-        transpose = Transpose(pattern)
-        csr = pattern.indptr.astype(PETSc.IntType), pattern.indices.astype(PETSc.IntType), values
-        sizes = [(n, m) for n, m in zip(pattern.local_shape, pattern.shape)]
-        matrix = PETSc.Mat().createAIJ(sizes, csr=csr, comm=pattern.comm)
-        result = PETSc.Mat()
-        matrix.transpose(result)
-        assert np.array_equal(result.getValuesCSR()[2], transpose(values))
-        weights = np.ones(transpose.transposed.nnz)
-        cases = {
-            f"{name}: PETSc": lambda a=matrix, b=result: again(a, b),
-            f"{name}: library": lambda t=transpose, v=values: t(v),
-            f"{name}: its adjoint": lambda t=transpose, w=weights: t.vjp((w,), (), ()),
-        }
+    for name, matrix in matrices.items():
+        cases = {f"{name}: {case}": run for case, run in beside_petsc(*matrix).items()}
         times = interleaved(cases, repetitions)
         base, *others = times
         for case in others:

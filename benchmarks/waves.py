@@ -16,9 +16,15 @@ from peer import Peer
 
 from adjoint import Tape, communicator
 from adjoint.comm import CartesianGrid
+from adjoint.solvers import AcousticWave, ElasticWave, Lame
 from adjoint.variable import Array
 
 SPACING, DT, LAYER, RECEIVERS = 10.0, 1e-3, 20, 30
+#: Of homogeneous media, in m/s and kg/m³, as the peers' cases call them.
+MEDIA = {
+    "acoustic": {"velocity": 2500.0},
+    "elastic": {"vp": 3000.0, "vs": 1700.0, "rho": 2000.0},
+}
 TINY = 12, 2000  # nodes and steps with which a step's cost beside its arithmetic is seen
 
 Cases = dict[str, Callable[[], Any]]
@@ -53,6 +59,17 @@ def filled(grid: CartesianGrid, *values: float) -> list[Array]:
     return [np.full(grid.patch_shape, value) for value in values]
 
 
+def homogeneous(
+    physics: str, grid: CartesianGrid, *survey: Any, **settings: Any
+) -> tuple[Any, list[Array]]:
+    """Return a wave and the fields of a homogeneous medium, its inputs."""
+    settings = {"report": lambda text: None, **settings}
+    fields = filled(grid, *MEDIA[physics].values())
+    if physics == "acoustic":
+        return AcousticWave(grid, *survey, **settings), fields
+    return ElasticWave(grid, *survey, **settings), [*Lame()(*fields), fields[2]]
+
+
 def ours(wave: Any, fields: Sequence[Array]) -> Cases:
     """Return the forward run of a wave, and its gradient with respect to all of its fields."""
 
@@ -81,18 +98,8 @@ def triad(entries: int) -> Callable[[], None]:
     return lambda: _triad(*arrays)
 
 
-def compare(
-    physics: str,
-    cases: Callable[[int, int, int], Cases],
-    cases_of: Callable[..., Cases],
-    medium: Mapping[str, float],
-    streams: Streams,
-    chosen: argparse.Namespace,
-) -> None:
-    """Time our cases and the peers' of one physics for several sizes; print and write them.
-
-    ``cases_of`` returns our cases from all that a wave takes and settings.
-    """
+def compare(physics: str, streams: Streams, chosen: argparse.Namespace) -> None:
+    """Time our cases and the peers' of one physics for several sizes; print and write them."""
     most = numba.get_num_threads()
     large, small = ((300, 50), (100, 500)) if chosen.quick else ((1000, 100), (100, 2000))
     sizes = [(*large, 1, most), (*small, 1, 1)]
@@ -102,14 +109,16 @@ def compare(
     for nodes, steps, shots, threads in sizes:
         numba.set_num_threads(threads)
         common = {"nodes": nodes, "steps": steps, "shots": shots, "spacing": SPACING, "dt": DT,
-                  "receivers": RECEIVERS, "layer": LAYER, **medium}  # fmt: skip
+                  "receivers": RECEIVERS, "layer": LAYER, **MEDIA[physics]}  # fmt: skip
         peers = {
             name: Peer(f"{name.lower()}_{physics}", threads, **common)
             for name in ("Devito", "Deepwave")
         }
+        grid = CartesianGrid((nodes, nodes))
+        cases = ours(*homogeneous(physics, grid, *survey(nodes, steps, shots)))
         measured = _measure(
             f"{physics}, {nodes}×{nodes}, {steps} steps, {shots} shots, {threads} threads",
-            nodes**2 * steps * shots, cases(nodes, steps, shots), peers, 3 if chosen.quick else 7,
+            nodes**2 * steps * shots, cases, peers, 3 if chosen.quick else 7,
         )  # fmt: skip
         if nodes == large[0] and shots == 1:
             roofline = _roofline(measured, nodes, steps, streams)
@@ -128,42 +137,42 @@ def compare(
             "gradient's traffic at the triad's speed / forward run",
         ],
     )
-    seconds |= _small(physics, measured, cases_of, small[1])
+    seconds |= _tiny(physics)
+    _beside_paper(physics, measured, small[1])
     write(
         chosen.json, {"sizes": sizes, "threads": most, "roofline": roofline, "tiny": TINY}, seconds
     )
 
 
-def _small(
-    physics: str, measured: Mapping[str, Sequence[float]], cases_of: Callable[..., Cases],
-    steps: int,
-) -> dict[str, list[float]]:  # fmt: skip
-    """Print what a step costs beside its arithmetic, and small patches beside the paper's.
-
-    The seconds of the former are returned.
-    """
+def _tiny(physics: str) -> dict[str, list[float]]:
+    """Print what a step costs beside its arithmetic, and return the seconds of all repetitions."""
     nodes, count = TINY
-    middle = nodes * SPACING / 2
-    grid = CartesianGrid((nodes, nodes))
-    tiny = cases_of(
-        grid, SPACING, DT, count, [[middle, middle]], [[middle, middle]], np.ones(count),
-        pml_sides=(), report=lambda text: None,
+    middle = [[nodes * SPACING / 2] * 2]
+    wave, fields = homogeneous(
+        physics, CartesianGrid((nodes, nodes)), SPACING, DT, count, middle, middle, np.ones(count),
+        pml_sides=(),
     )  # fmt: skip
-    each = interleaved(tiny, 7)
+    each = interleaved(ours(wave, fields), 7)
     table(
         f"{physics}, {nodes}×{nodes} nodes without layers, 1 thread: what a step costs",
         [[name, 1e6 * statistics.median(s) / count] for name, s in each.items()],
         ["", "µs"],
     )
-    theirs = paper.SECONDS[physics, "weak"]
-    if steps == paper.STEPS["weak"]:
-        table(
-            f"{physics}, 100×100 nodes, {steps} steps: 1 thread, and the paper's 32 cores",
-            [[name, ours := statistics.median(measured[f"adjoint {name}"]), known[0],
-              ours / known[0]] for name, known in zip(("forward", "gradient"), theirs)],
-            ["", "seconds", "the paper's, other hardware", "ratio"],
-        )  # fmt: skip
     return {f"{nodes}, without layers: {name}": s for name, s in each.items()}
+
+
+def _beside_paper(physics: str, measured: Mapping[str, Sequence[float]], steps: int) -> None:
+    """Print the seconds of small patches beside the paper's, if they are as many steps."""
+    if steps != paper.STEPS["weak"]:
+        return
+    rows = []
+    for case, theirs in zip(("forward", "gradient"), paper.SECONDS[physics, "weak"]):
+        seconds = statistics.median(measured[f"adjoint {case}"])
+        rows.append([case, seconds, theirs[0], seconds / theirs[0]])
+    table(
+        f"{physics}, 100×100 nodes, {steps} steps: 1 thread, and the paper's 32 cores",
+        rows, ["", "seconds", "the paper's, other hardware", "ratio"],
+    )  # fmt: skip
 
 
 def _measure(

@@ -44,10 +44,15 @@ def files_as_listings(app: Any, doctree: Any, page: str) -> None:
 
 
 def write_notebooks(app: Any, error: Exception | None) -> None:
-    """Put the notebooks beside the pages."""
+    """Put the notebooks beside the pages, with links to what will lie beside them.
+
+    That is the figure, once the notebook has run, and the other notebooks.
+    """
     if error is None and app.builder.format == "html":
         for script in (Path(app.srcdir) / "tutorials").glob("*.py"):
-            notebook = jupytext.read(script)
+            text = script.read_text(encoding="utf-8").replace("](../images/", "](")
+            text = re.sub(r"\]\((\w+)\.py\)", r"](\1.ipynb)", text)
+            notebook = jupytext.reads(text, fmt="py:percent")
             jupytext.write(notebook, Path(app.outdir) / "tutorials" / f"{script.stem}.ipynb")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 import time
@@ -18,6 +19,17 @@ from adjoint.comm import CartesianGrid
 PATIENCE = 4.0
 
 
+#: What values are in range, of options that several programs have.
+LIMITS: dict[str, Callable[[Any], bool]] = {
+    "--patch": lambda nodes: nodes >= 2,
+    "--size": lambda nodes: nodes is None or nodes >= 2,
+    "--iterations": lambda count: count is None or count >= 1,
+    "--observed": lambda share: 0 < share <= 1,
+    "--noise": lambda noise: 0 <= noise < math.inf,
+    "--seed": lambda seed: seed >= 0,
+}
+
+
 def parsed(
     parser: argparse.ArgumentParser, limits: Mapping[str, Callable[[Any], bool]] | None = None
 ) -> argparse.Namespace:
@@ -27,17 +39,23 @@ def parsed(
     ----------
     parser : argparse.ArgumentParser
     limits : dict, optional
-        For the names of options, ``"--noise"``, what values of theirs are in range.
+        For the names of options, ``"--steps"``, what values of theirs are in range, beside or
+        instead of :data:`LIMITS`.
+
+    Raises
+    ------
+    OSError
+        If there is an option ``--out`` and its folder cannot be made or written in.
     """
     world = communicator()
     found: Any = None
     if world.rank == 0:
         try:
             found = parser.parse_args()
-            for name, in_range in (limits or {}).items():
-                value = getattr(found, name.strip("-").replace("-", "_"))
-                if not in_range(value):
-                    parser.error(f"{name} {value} is out of range")
+            for name, in_range in {**LIMITS, **(limits or {})}.items():
+                option = name.strip("-").replace("-", "_")
+                if option in found and not in_range(getattr(found, option)):
+                    parser.error(f"{name} {getattr(found, option)} is out of range")
         except SystemExit as end:
             found = end.code
             sys.stderr.flush()
@@ -45,14 +63,9 @@ def parsed(
     found = world.bcast(found)
     if not isinstance(found, argparse.Namespace):
         sys.exit(found)
+    if "out" in found:
+        require_writable(found.out)
     return found
-
-
-#: Values that the options of :func:`add_extent` may have.
-EXTENT: dict[str, Callable[[Any], bool]] = {
-    "--patch": lambda nodes: nodes >= 2,
-    "--size": lambda nodes: nodes is None or nodes >= 2,
-}
 
 
 def add_extent(parser: argparse.ArgumentParser, patch: int) -> None:

@@ -12,21 +12,11 @@ vectors, its state and the result are distributed, and the figure shows every so
 from __future__ import annotations
 
 import argparse
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from command_line import (
-    EXTENT,
-    add_extent,
-    extent,
-    make_folder,
-    one_message,
-    parsed,
-    require_writable,
-)
-from field_figures import draw_fields
+from command_line import add_extent, extent, one_message, parsed
+from plotting import draw_fields
 from run_report import Report, add_options
 
 from adjoint import Variable, agreed
@@ -88,6 +78,11 @@ class Inversion:
     comm : mpi4py.MPI.Comm, optional
         The ranks that share the problem; ``COMM_WORLD`` by default.
 
+    Raises
+    ------
+    ValueError
+        If no node is observed.
+
     Attributes
     ----------
     exact : numpy.ndarray, shape of the patch
@@ -128,7 +123,11 @@ class Inversion:
         self.noise = noise
         clean = self.experiments(self.edges(self.halo(self.exact)))
         self.data = [u + noise * error for u, error in zip(clean, errors)]
-        count = self.total(np.array(2.0 * self.observed.sum()))
+        count = float(self.total(np.array(2.0 * self.observed.sum())))
+        if not count:
+            raise ValueError(
+                f"a share of {observed} leaves none of the {shape[0]}×{shape[1]} nodes observed"
+            )
         self.weights = self.observed / (noise**2 * count)
 
     def experiments(self, kappa: Any) -> list[Any]:
@@ -182,34 +181,25 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--noise", type=float, default=1e-3,
                         help="standard deviation, where u rises by 1 (default 0.001)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of observations and noise")
-    parser.add_argument("--out", type=Path, default=Path("results/field"),
-                        help="folder for figures and results (default results/field)")  # fmt: skip
-    add_options(parser)
+    add_options(parser, out="results/field")
     parser.add_argument("--resume", action="store_true",
                         help="continue the run in --out, on any number of processes")  # fmt: skip
     return parsed(
         parser,
         {
-            **EXTENT,
             "--weight": lambda weight: weight is None or 0 <= weight < np.inf,
-            "--iterations": lambda count: count >= 1,
-            "--observed": lambda share: 0 < share <= 1,
             "--noise": lambda noise: 0 < noise < np.inf,
-            "--seed": lambda seed: seed >= 0,
         },
     )
 
 
 def main() -> None:
-    started = time.perf_counter()
     with one_message(ValueError, OSError, ImportError):
         options = arguments()
-        require_writable(options.out)
         shape = extent(options)
         inversion = Inversion(
             shape, options.penalty, options.weight, options.observed, options.noise, options.seed
         )  # fmt: skip
-        make_folder(options.out)
     grid = inversion.grid
     if grid.rank == 0:
         print(
@@ -235,8 +225,7 @@ def main() -> None:
         )  # fmt: skip
         numbers = write(options, inversion, result)
         report.finish([("", result)], {"kappa.png": "κ: exact, found, and the difference"}, numbers)
-    if grid.rank == 0:
-        tell(options.out, result, numbers, time.perf_counter() - started)
+        report.tell("kappa.npy", "result.npz", "state.npz")
 
 
 def write(options: argparse.Namespace, inversion: Inversion, result: Result) -> dict[str, str]:
@@ -255,22 +244,11 @@ def write(options: argparse.Namespace, inversion: Inversion, result: Result) -> 
             title = f"penalty: {penalty}; {nodes} unknowns, ranks: {grid.size} (dashed: patches)"
             draw_fields(out / "kappa.png", exact, found, grid, title, "found")
     return {
+        "misfit": f"{result.history[0].loss:.4f} → {result.value:.4f} (noise alone: 0.5, and the "
+        "penalty)",
         "κ, L2 error": f"{100 * before:.2f} % → {100 * error:.2f} %",
         "memory": f"{result.history[-1].memory / 1e6:.0f} MB, the largest rank",
     }
-
-
-def tell(out: Path, result: Result, numbers: dict[str, str], seconds: float) -> None:
-    """Say how good the result is and where it lies."""
-    found = "\n".join(f"{name:<14} {value}" for name, value in numbers.items())
-    print(f"""
-iterations     {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
-misfit         {result.history[0].loss:.4f} → {result.value:.4f} (noise alone: 0.5, and the penalty)
-{found}
-figures        {out / "kappa.png"}, {out / "loss.png"}
-results        {out / "kappa.npy"}, {out / "result.npz"}, {out / "log.csv"}, {out / "state.npz"}
-report         {out / "report.html"}, {out / "configuration.json"}
-""")
 
 
 if __name__ == "__main__":

@@ -15,13 +15,12 @@ experiments determine it at all temperatures that occur, and there the error is 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from command_line import make_folder, one_message, parsed, require_writable
+from command_line import one_message, parsed
+from plotting import pyplot
 from run_report import Report, add_options
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import Bounds
@@ -62,7 +61,7 @@ class Inversion:
     shape : tuple of int
         Interior nodes along each axis; ``n`` of them are ``1 / (n + 1)`` apart.
     observed : float
-        Share of each patch's unknowns that is observed.
+        Share of each patch's unknowns that is observed, at least one of them.
     noise : float
         Standard deviation of the noise, relative to the root mean square of u.
     seed : int
@@ -165,11 +164,7 @@ class Inversion:
 
 def draw_law(path: Path, inversion: Inversion, start: Any, theta: Any, true: Any) -> None:
     """Draw the law to be found, that of the start and that of the end, and how often u occurs."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     u = np.linspace(*inversion.range, 401)
     exact, found = exact_law(u), inversion.law(u, theta)
     figure, (above, below) = plt.subplots(
@@ -192,13 +187,9 @@ def draw_law(path: Path, inversion: Inversion, start: Any, theta: Any, true: Any
     plt.close(figure)
 
 
-def draw_fields(path: Path, fields: dict[str, Any]) -> None:
+def draw_temperatures(path: Path, fields: dict[str, Any]) -> None:
     """Draw u, its observations, and how far the fitted u is from it, for each experiment."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     rows = fields["true"], fields["data"], fields["u"] - fields["true"]
     count = len(rows[0])
     greatest, largest = float(rows[0].max()), float(np.abs(rows[2]).max())
@@ -240,32 +231,16 @@ def arguments() -> argparse.Namespace:
         help="standard deviation of the noise relative to the root mean square of u (default 0.01)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of network, observations and noise")
-    parser.add_argument(
-        "--out", type=Path, default=Path("results/nonlinear"),
-        help="folder for figures and results (default results/nonlinear)",
-    )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
-    add_options(parser)
-    return parsed(
-        parser,
-        {
-            "--size": lambda nodes: nodes >= 2,
-            "--iterations": lambda count: count >= 1,
-            "--observed": lambda share: 0 < share <= 1,
-            "--noise": lambda noise: 0 <= noise < np.inf,
-            "--seed": lambda seed: seed >= 0,
-        },
-    )
+    add_options(parser, out="results/nonlinear")
+    return parsed(parser)
 
 
 def main() -> None:
-    started = time.perf_counter()
     with one_message(ValueError, OSError, ImportError):
         options = arguments()
-        require_writable(options.out)
         n = options.size
         inversion = Inversion((n, n), options.observed, options.noise, options.seed)
-        make_folder(options.out)
     grid, network = inversion.grid, inversion.network
     if grid.rank == 0:
         print(
@@ -298,8 +273,7 @@ def main() -> None:
             "temperature.png": "u, its observations, and how far the fitted u is off",
         }
         report.finish([("", result)], figures, numbers)
-    if grid.rank == 0:
-        tell(options.out, result, figures, numbers, time.perf_counter() - started)
+        report.tell("result.npz", "network.npz", "state.npz")
 
 
 def write(
@@ -313,28 +287,13 @@ def write(
                  max_error=largest, l2_error=relative)  # fmt: skip
     inversion.network.save(out / "network.npz", result.theta)
     draw_law(out / "law.png", inversion, start, result.theta, fields["true"])
-    draw_fields(out / "temperature.png", fields)
+    draw_temperatures(out / "temperature.png", fields)
     low, high = inversion.range
     return {
         "law, u": f"from {low:.2f} to {high:.2f}, all that occur",
         "law, max error": f"{100 * largest:.2f} %",
         "law, L2 error": f"{100 * relative:.2f} %",
     }
-
-
-def tell(
-    out: Path, result: Result, figures: Iterable[str], numbers: dict[str, str], seconds: float
-) -> None:
-    """Say how good the result is and where it lies."""
-    found = "\n".join(f"{name:<14} {value}" for name, value in numbers.items())
-    print(f"""
-iterations     {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
-misfit         {result.history[0].loss:.3e} → {result.value:.3e}
-{found}
-figures        {", ".join(str(out / name) for name in (*figures, "loss.png"))}
-results        {out / "result.npz"}, {out / "network.npz"}, {out / "log.csv"}, {out / "state.npz"}
-report         {out / "report.html"}, {out / "configuration.json"}
-""")
 
 
 if __name__ == "__main__":

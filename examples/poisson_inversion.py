@@ -12,21 +12,11 @@ adjoint. This is section 4.2 of Xu, Zhu and Darve, https://doi.org/10.48550/arXi
 from __future__ import annotations
 
 import argparse
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from command_line import (
-    EXTENT,
-    add_extent,
-    extent,
-    make_folder,
-    one_message,
-    parsed,
-    require_writable,
-)
-from field_figures import draw_fields
+from command_line import add_extent, extent, one_message, parsed
+from plotting import draw_fields
 from run_report import Report, add_options
 
 from adjoint import Variable, agreed
@@ -75,7 +65,7 @@ class Inversion:
     field : str
         Which exact κ is to be found: ``"bumps"`` or ``"quadratic"``.
     observed : float
-        Share of each patch's unknowns that is observed.
+        Share of each patch's unknowns that is observed, at least one of them.
     noise : float
         Standard deviation of the noise, relative to the root mean square of u.
     seed : int
@@ -123,7 +113,8 @@ class Inversion:
         self.total = Allreduce(comm)
         rms = np.sqrt(self.total(np.sum(u**2)) / np.prod(shape))
         random = np.random.default_rng([seed, self.grid.rank])
-        self.observed = random.permutation(u.size).reshape(u.shape) < round(observed * u.size)
+        order = random.permutation(u.size).reshape(u.shape)
+        self.observed = order < max(1, round(observed * u.size))
         self.deviation = float(noise * rms)
         self.data = u + self.deviation * random.standard_normal(u.shape)
         self.energy = float(self.total(np.sum(self.data[self.observed] ** 2)))
@@ -204,34 +195,16 @@ def arguments() -> argparse.Namespace:
         help="standard deviation of the noise relative to the root mean square of u",
     )
     parser.add_argument("--seed", type=int, default=0, help="of network, observations and noise")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("results/poisson"),
-        help="folder for figures and results (default results/poisson)",
-    )
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
-    add_options(parser)
-    return parsed(
-        parser,
-        {
-            **EXTENT,
-            "--iterations": lambda count: count is None or count >= 1,
-            "--observed": lambda share: 0 < share <= 1,
-            "--noise": lambda noise: 0 <= noise < np.inf,
-            "--seed": lambda seed: seed >= 0,
-        },
-    )
+    add_options(parser, out="results/poisson")
+    return parsed(parser)
 
 
 def main() -> None:
-    started = time.perf_counter()
     with one_message(ValueError, OSError, ImportError):
         options = arguments()
-        require_writable(options.out)
         shape = extent(options)
         inversion = Inversion(shape, options.field, options.observed, options.noise, options.seed)
-        make_folder(options.out)
     grid = inversion.grid
     if grid.rank == 0:
         print(
@@ -260,8 +233,7 @@ def main() -> None:
         solves = inversion.poisson.solve.solves - before
         numbers = {"PDE solves": f"{solves}", **write(options, inversion, result)}
         report.finish([("", result)], {"kappa.png": "κ: exact, found, and the difference"}, numbers)
-    if grid.rank == 0:
-        tell(options.out, result, numbers, time.perf_counter() - started)
+        report.tell("kappa.npy", "exact.npy", "u.npy", "result.npz", "network.npz", "state.npz")
 
 
 def write(options: argparse.Namespace, inversion: Inversion, result: Result) -> dict[str, str]:
@@ -286,20 +258,6 @@ def write(options: argparse.Namespace, inversion: Inversion, result: Result) -> 
             title = f"{options.field}, {n}×{m} nodes on {grid.size} ranks (dashed: patches)"
             draw_fields(out / "kappa.png", exact, found, grid, title, "network")
     return {"κ, max error": f"{largest:.4f}", "κ, L2 error": f"{100 * relative:.3f} %"}
-
-
-def tell(out: Path, result: Result, numbers: dict[str, str], seconds: float) -> None:
-    """Say how good the result is and where it lies."""
-    found = "\n".join(f"{name:<14} {value}" for name, value in numbers.items())
-    print(f"""
-iterations     {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
-misfit         {result.history[0].loss:.3e} → {result.value:.3e}
-{found}
-figures        {out / "kappa.png"}, {out / "loss.png"}
-fields         {", ".join(str(out / f"{name}.npy") for name in ("kappa", "exact", "u"))}
-results        {out / "result.npz"}, {out / "network.npz"}, {out / "log.csv"}, {out / "state.npz"}
-report         {out / "report.html"}, {out / "configuration.json"}
-""")
 
 
 if __name__ == "__main__":

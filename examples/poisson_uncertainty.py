@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from command_line import make_folder, one_message, parsed, require_writable
+from command_line import one_message, parsed
+from plotting import pyplot
 from poisson_inversion import FIELDS, Inversion
 from run_report import Report, add_options
 
@@ -121,11 +122,7 @@ def uncertainty(
 
 def draw(path: Path, fields: dict[str, Any], eigenvalues: Any, title: str) -> None:
     """Draw error and standard deviations side by side, and the eigenvalues."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
     error = np.abs(fields["kappa"] - fields["exact"])
     most = float(max(np.quantile(error, 0.995), np.quantile(fields["posterior"], 0.995)))
@@ -175,23 +172,13 @@ def arguments() -> argparse.Namespace:
     add("--rank", type=int, default=60, help="number of eigenvalues (default 60)")
     add("--iterations", type=int, default=100, help="of Gauss-Newton, at most (default 100)")
     add("--seed", type=int, default=0, help="of network, observations and noise")
-    add(
-        "--out",
-        type=Path,
-        default=Path("results/poisson_uncertainty"),
-        help="folder for figure and results (default results/poisson_uncertainty)",
-    )
-    add_options(parser)
+    add_options(parser, out="results/poisson_uncertainty")
     return parsed(
         parser,
         {
-            "--size": lambda nodes: nodes >= 2,
-            "--observed": lambda share: 0 < share <= 1,
             "--noise": lambda noise: 0 < noise < np.inf,
             "--prior": lambda deviation: 0 < deviation < np.inf,
             "--rank": lambda rank: rank >= 1,
-            "--iterations": lambda count: count >= 1,
-            "--seed": lambda seed: seed >= 0,
         },
     )
 
@@ -199,10 +186,12 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     with one_message(ValueError, OSError, ImportError):
         options = arguments()
-        require_writable(options.out)
         shape = (options.size, options.size)
         inversion = Inversion(shape, options.field, options.observed, options.noise, options.seed)
-        make_folder(options.out)
+        if options.rank > inversion.network.n_parameters:
+            raise ValueError(
+                f"--rank {options.rank} is more than the {inversion.network.n_parameters} unknowns"
+            )
     noise = inversion.deviation / np.sqrt(inversion.energy)
     solve = inversion.poisson.solve
     before = solve.solves
@@ -219,8 +208,7 @@ def main() -> None:
                 numbers = write(options, posterior, fields, result, solves)
         figures = {"uncertainty.png": "The error of κ and its standard deviations"}
         report.finish([("", result)], figures, numbers)
-    if inversion.grid.rank == 0:
-        tell(options.out, numbers)
+        report.tell("result.npz")
 
 
 def write(
@@ -249,17 +237,6 @@ def write(
         "κ, deviation": f"{prior:.4f} beforehand, {after:.4f} afterwards",
         "κ, error": f"{rms:.4f}, within one deviation at {inside[0]} of the nodes, two {inside[1]}",
     }
-
-
-def tell(out: Path, numbers: dict[str, str]) -> None:
-    """Say how far the deviations hold, and where the result lies."""
-    found = "\n".join(f"{name:<14} {value}" for name, value in numbers.items())
-    print(f"""
-{found}
-figures        {out / "uncertainty.png"}, {out / "loss.png"}
-results        {out / "result.npz"}, {out / "log.csv"}
-report         {out / "report.html"}, {out / "configuration.json"}
-""")
 
 
 if __name__ == "__main__":

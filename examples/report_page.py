@@ -9,6 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from plotting import pyplot
+
 from adjoint.files import written_whole
 from adjoint.optimize import Iteration
 
@@ -149,11 +151,7 @@ def _figures(folder: Path, figures: Mapping[str, str]) -> Iterable[str]:
 
 def draw_loss(path: Path, stages: Sequence[tuple[str, Sequence[Iteration]]]) -> None:
     """Draw the misfit and its gradient over the iterations of one stage after the other."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     figure, axes = plt.subplots(2, 1, figsize=(6.5, 4.6), sharex=True, layout="constrained",
                                 height_ratios=(2, 1))  # fmt: skip
     first = 0

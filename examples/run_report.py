@@ -2,11 +2,12 @@
 
 A program gets one like this:
 
-    add_options(parser)                            # --draw and --trace
+    add_options(parser, out="results/mine")        # --out, --draw and --trace
     with Report(options, __doc__) as report:       # on all ranks
         result = minimize(..., callback=report.iteration, metadata=report.metadata(seed=0))
         ...                                        # figures and result.npz, on rank 0
         report.finish([("", result)], {"kappa.png": "κ"}, {"error": "0.1 %"})
+        report.tell("result.npz")                  # prints how good the result is, and where it is
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from command_line import make_folder
 from report_page import Page, draw_loss
 
 from adjoint import Tape, agreed, communicator, profiling
@@ -46,8 +48,10 @@ PACKAGES = ("adjoint", "numpy", "scipy", "mpi4py", "petsc4py", "numba", "checkpo
 COLUMNS = ("stage", *Iteration._fields)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that all inversions have for looking inside."""
+def add_options(parser: argparse.ArgumentParser, out: str) -> None:
+    """Add the options that all inversions have: the folder for results, and to look inside."""
+    parser.add_argument("--out", type=Path, default=Path(out), metavar="FOLDER",
+                        help=f"for figures and results (default {out})")  # fmt: skip
     parser.add_argument("--draw", action="store_true", help="draw the computational graph of a "
                         "misfit into --out")  # fmt: skip
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write when each rank did what, "
@@ -65,7 +69,7 @@ class Report:
     Parameters
     ----------
     options : argparse.Namespace
-        The command line: ``out``, and those of :func:`add_options`.
+        The command line, with those of :func:`add_options`.
     about : str or None
         The program's docstring: a title, and what it does.
 
@@ -88,6 +92,8 @@ class Report:
         self._stage, self._names = 1, [""]
         self._rows: list[tuple[int, Iteration]] | None = None  # None: no iteration yet
         self._ended = False  # the last report is written, or being written
+        self._numbers: dict[str, Any] = {}
+        self._began = time.monotonic()
         self._stack = ExitStack()
         self._next = 0.0
 
@@ -95,6 +101,7 @@ class Report:
         with agreed(self.comm):
             if self._trace is not None and not self._trace.absolute().parent.is_dir():
                 raise NotADirectoryError(f"--trace {self._trace}: there is no such folder")
+        make_folder(self.out)
         self.profile = self._stack.enter_context(profiling(trace=self._trace is not None))
         if self.comm.rank == 0:
             self._stack.enter_context(_on_signals(self.comm.size > 1, self._stopped))
@@ -156,7 +163,7 @@ class Report:
         figures : dict
             Names of files in the folder, with what they show.
         numbers : dict
-            What was found, in words.
+            What was found, in words; ``iterations`` and ``misfit`` of the run's own by default.
         """
         table = self.profile.table(self.comm)
         if self._trace is not None:
@@ -168,7 +175,41 @@ class Report:
                 self._names = [name for name, _ in stages]
                 self._write_log()
                 self._figures = dict(figures)
-                self._write("finished", table, numbers)
+                self._numbers = {**self._own_numbers([r for _, r in stages]), **numbers}
+                self._write("finished", table, self._numbers)
+
+    def tell(self, *files: str) -> None:
+        """Print on rank 0 what :meth:`finish` was told, and where it lies.
+
+        Parameters
+        ----------
+        *files : str
+            Names of the files with results, beside those that every run leaves.
+        """
+        if self.comm.rank:
+            return
+
+        def listed(*names: str) -> str:
+            return ", ".join(str(self.out / name) for name in names)
+
+        lines = {
+            **self._numbers,
+            "figures": listed(*self._figures, "loss.png"),
+            "results": listed(*files, "log.csv"),
+            "report": listed("report.html", "configuration.json"),
+        }
+        width = max(14, *map(len, lines))
+        print("", *(f"{name:{width}} {line}" for name, line in lines.items()), "", sep="\n")
+
+    def _own_numbers(self, results: Sequence[Result]) -> dict[str, str]:
+        """Return in words what is known of every run."""
+        iterations = sum(result.iterations for result in results)
+        evaluations = sum(result.evaluations for result in results)
+        seconds = time.monotonic() - self._began
+        return {
+            "iterations": f"{iterations} ({evaluations} evaluations), {seconds:.1f} s",
+            "misfit": f"{results[0].history[0].loss:.3e} → {results[-1].value:.3e}",
+        }
 
     def _note(self, iteration: Iteration) -> None:
         if self._rows is None:

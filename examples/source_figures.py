@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from plotting import pyplot
 
 if TYPE_CHECKING:
     from source_inversion import SourceInversion
@@ -13,11 +14,7 @@ if TYPE_CHECKING:
 
 def draw(path: Path, inversion: SourceInversion, found: dict[str, Any], loss: list[float]) -> None:
     """Draw both sources with flow and sensors, the sensors' series, the course and the loss."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     figure, axes = plt.subplots(2, 3, figsize=(13.5, 8), layout="constrained")
     draw_sources(figure, axes[0], inversion, found)
     draw_series(axes[1, 0], inversion, found)

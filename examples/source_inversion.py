@@ -12,12 +12,10 @@ gradient one more with the transposed matrix; the whole inversion takes two prec
 from __future__ import annotations
 
 import argparse
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from command_line import make_folder, one_message, parsed, require_writable
+from command_line import one_message, parsed
 from run_report import Report, add_options
 from source_figures import draw
 
@@ -277,38 +275,26 @@ def arguments() -> argparse.Namespace:
     add("--smoothing", type=float, default=1e-3, help="weight of Tikhonov's terms (default 1e-3)")
     add("--iterations", type=int, default=150, help="of L-BFGS (default 150)")
     add("--seed", type=int, default=0, help="of noise and network")
-    add(
-        "--out",
-        type=Path,
-        default=Path("results/source"),
-        help="folder for figures and results (default results/source)",
-    )
     add("--resume", action="store_true", help="continue the run in --out")
-    add_options(parser)
+    add_options(parser, out="results/source")
     return parsed(
         parser,
         {
             "--size": lambda nodes: nodes >= 4,
             "--steps": lambda count: count >= 2,
             "--sensors": lambda count: count >= 1,
-            "--noise": lambda noise: 0 <= noise < np.inf,
             "--smoothing": lambda weight: 0 <= weight < np.inf,
-            "--iterations": lambda count: count >= 1,
-            "--seed": lambda seed: seed >= 0,
         },
-    )  # fmt: skip
+    )
 
 
 def main() -> None:
-    started = time.perf_counter()
     with one_message(ValueError, OSError, ImportError):
         options = arguments()
-        require_writable(options.out)
         inversion = SourceInversion(
             options.size, options.steps, options.flow, options.sensors, options.unknown,
             options.course, options.noise, options.smoothing, options.seed,
         )  # fmt: skip
-        make_folder(options.out)
     grid = inversion.grid
     if grid.rank == 0:
         print(
@@ -335,8 +321,7 @@ def main() -> None:
                 numbers = write(options, inversion, result, found, misfits)
         figures = {"source.png": "The source, the sensors and their series, the course, the loss"}
         report.finish([("", result)], figures, numbers)
-    if grid.rank == 0:
-        tell(options.out, result, numbers, time.perf_counter() - started)
+        report.tell("result.npz", "state.npz")
 
 
 def write(
@@ -361,18 +346,6 @@ def write(
         f"{100 * numbers['mass_error']:.2f} % of what it releases",
         "course, error": f"{100 * numbers['course_error']:.1f} % ({options.course})",
     }
-
-
-def tell(out: Path, result: Result, numbers: dict[str, str], seconds: float) -> None:
-    """Say how good the result is and where it lies."""
-    found = "\n".join(f"{name:<16} {value}" for name, value in numbers.items())
-    print(f"""
-iterations       {result.iterations} ({result.evaluations} evaluations), {seconds:.1f} s
-{found}
-figures          {out / "source.png"}, {out / "loss.png"}
-results          {out / "result.npz"}, {out / "log.csv"}, {out / "state.npz"}
-report           {out / "report.html"}, {out / "configuration.json"}
-""")
 
 
 if __name__ == "__main__":

@@ -48,18 +48,14 @@ def arguments(
     default = memory or "all it takes"
     add("--memory", default=memory, help=f"for the reverse sweep, per process (default {default})")
     add("--seed", type=int, default=0)
-    add("--out", type=Path, default=Path(out), help=f"folder for results (default {out})")
     add("--save-traces", type=traces_file, metavar="FILE", help="write observed traces "
         "(.sgy, .segy, .npz)")  # fmt: skip
     add("--resume", action="store_true", help="continue the run in --out")
-    add_options(parser)
+    add_options(parser, out)
     return parsed(
         parser,
         {
-            "--iterations": lambda count: count >= 1,
             "--shot-groups": lambda groups: 1 <= groups <= size(),
-            "--noise": lambda noise: 0 <= noise < np.inf,
             "--bands": lambda cutoffs: all(0 < cutoff < np.inf for cutoff in cutoffs),
-            "--seed": lambda seed: seed >= 0,
         },
     )

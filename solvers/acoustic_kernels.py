@@ -5,12 +5,13 @@ Fields are padded by ``GHOST`` nodes on all sides, and by columns without use be
 between lines ``k`` and ``k + 1``. See :mod:`~adjoint.solvers.acoustic` for what is computed.
 
 A step reads and writes each field once, for which a large grid's have to come from memory. So the
-next step follows in the same sweep, ``LAG`` rows behind: what it takes is still in the cache, and
-the rows that it overwrites are no longer needed. A thread's share of the rows ends where its
-neighbour's begins; there the second step leaves ``GAP`` rows on both sides, which are filled in
-when all threads have come to their ends. A border with another rank's rows is one of these, filled
-in when ghosts have been exchanged. What layers remember at half points along axis 0 is needed on
-both sides of a border and computed on both, from one level to another: so it does not matter when.
+next step follows in the same sweep, ``LAG`` rows behind, and they take turns of ``TURN`` rows: what
+it takes is still in the cache, and the rows that it overwrites are no longer needed. A thread's
+share of the rows ends where its neighbour's begins; there the second step leaves ``GAP`` rows on
+both sides, which are filled in when all threads have come to their ends. A border with another
+rank's rows is one of these, filled in when ghosts have been exchanged. What layers remember at half
+points along axis 0 is needed on both sides of a border and computed on both, from one level to
+another: so it does not matter when.
 
 Two rows are taken at a time, which saves loads, of which a processor can do fewer than of sums.
 Indices of inner loops are :mod:`~adjoint.solvers.unsigned`. Levels of a field lie one behind the
@@ -31,6 +32,9 @@ from .unsigned import unsigned
 #: Ghost layers: a flux at a half point takes two nodes on either side, and the divergence of fluxes
 #: two half points on either side of a node.
 GHOST = 3
+
+#: Rows that a step takes before the next one of a sweep does: even.
+TURN = 8
 
 #: Rows between a step and the next in a sweep: what a step of two rows reaches, and even.
 LAG = 4
@@ -397,50 +401,49 @@ def advance(
             for t in prange(threads + fill):
                 ring, along = work[t, : 2 * RING], work[t, 2 * RING : 2 * RING + 2]
                 early, late, begin, stop = _task(fill, t, threads, height, neighbours, stages)
-                for position in range(begin, stop, 2):
+                for turn in range(begin, stop, TURN):
                     for stage in range(fill, stages):
-                        i = position - stage * LAG
                         start, end = late if stage else early
-                        if i < start or i >= end:
-                            continue
-                        count = min(2, end - i)
-                        odd = (step + stage) % 2
-                        now, new = (1 - odd) * u.shape[1], odd * u.shape[1]
-                        lines = psi0.shape[1]
-                        memory = (odd * lines, (1 - odd) * lines,
-                                  (level + stage) * lines if keep else -1)  # fmt: skip
-                        if stage and surface and i == start == GHOST:
-                            _images(field, now)
-                        pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
-                        new_row = i - 2 if i == start else i + 1
-                        for k in range(new_row, i + 1 if pair else i + 1 + count):
-                            _flux_down(ring, stage, memory0, memory, levels0, field, now, c2, k,
-                                       half0, width, w01, w02)  # fmt: skip
-                        for r in range(count):
-                            _flux_along(along, r, field, now, c2, i + r, width, w11, w12)
-                            if len(half1.lines):
-                                _absorb_fluxes(psi1, along, r, field, now, c2, i + r, half1,
-                                               w11, w12)  # fmt: skip
-                                if keep:
-                                    at = (level + stage) * u.shape[1] + i + r
-                                    _keep_columns(levels1, at, psi1, i + r)
-                        if pair:
-                            _leap_pair(field, now, new, c2, ring, stage, along, i, width,
-                                       w01, w02, v01, v02, v11, v12)  # fmt: skip
-                        else:
+                        row = turn - stage * LAG
+                        for i in range(max(row, start), min(row + TURN, end), 2):
+                            count = min(2, end - i)
+                            odd = (step + stage) % 2
+                            now, new = (1 - odd) * u.shape[1], odd * u.shape[1]
+                            lines = psi0.shape[1]
+                            memory = (odd * lines, (1 - odd) * lines,
+                                      (level + stage) * lines if keep else -1)  # fmt: skip
+                            if stage and surface and i == start == GHOST:
+                                _images(field, now)
+                            pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
+                            new_row = i - 2 if i == start else i + 1
+                            for k in range(new_row, i + 1 if pair else i + 1 + count):
+                                _flux_down(ring, stage, memory0, memory, levels0, field, now, c2, k,
+                                           half0, width, w01, w02)  # fmt: skip
                             for r in range(count):
-                                _leap(field, now, new, ring, stage, along, r, i + r, width,
-                                      v01, v02, v11, v12)  # fmt: skip
-                                if node0.slot[i + r] >= 0:
-                                    _absorb_down(field, new, phi0, ring, stage, i + r, node0,
-                                                 width, v01, v02)  # fmt: skip
-                        for r in range(count):
-                            if len(node1.lines):
-                                _absorb_along(field, new, phi1, along, r, i + r, node1, width,
-                                              v11, v12)  # fmt: skip
-                            _finish(field, new, i + r, sources, n + stage, surface)
-                        if keep:
-                            _keep(levels, level + stage, field, now, i, i + count, height)
+                                _flux_along(along, r, field, now, c2, i + r, width, w11, w12)
+                                if len(half1.lines):
+                                    _absorb_fluxes(psi1, along, r, field, now, c2, i + r, half1,
+                                                   w11, w12)  # fmt: skip
+                                    if keep:
+                                        at = (level + stage) * u.shape[1] + i + r
+                                        _keep_columns(levels1, at, psi1, i + r)
+                            if pair:
+                                _leap_pair(field, now, new, c2, ring, stage, along, i, width,
+                                           w01, w02, v01, v02, v11, v12)  # fmt: skip
+                            else:
+                                for r in range(count):
+                                    _leap(field, now, new, ring, stage, along, r, i + r, width,
+                                          v01, v02, v11, v12)  # fmt: skip
+                                    if node0.slot[i + r] >= 0:
+                                        _absorb_down(field, new, phi0, ring, stage, i + r, node0,
+                                                     width, v01, v02)  # fmt: skip
+                            for r in range(count):
+                                if len(node1.lines):
+                                    _absorb_along(field, new, phi1, along, r, i + r, node1, width,
+                                                  v11, v12)  # fmt: skip
+                                _finish(field, new, i + r, sources, n + stage, surface)
+                            if keep:
+                                _keep(levels, level + stage, field, now, i, i + count, height)
         n += stages
 
 
@@ -649,44 +652,43 @@ def reverse(
                 ring, z = work[t, : 2 * RING], work[t, 2 * RING : 4 * RING]
                 along, line = work[t, 4 * RING : 4 * RING + 2], work[t, 4 * RING + 2 :]
                 early, late, begin, stop = _task(fill, t, threads, height, neighbours, stages)
-                for position in range(begin, stop, 2):
+                for turn in range(begin, stop, TURN):
                     for stage in range(fill, stages):
-                        i = position - stage * LAG
                         start, end = late if stage else early
-                        if i < start or i >= end:
-                            continue
-                        count = min(2, end - i)
-                        odd = (step + stage) % 2
-                        now, new = (1 - odd) * lam.shape[1], odd * lam.shape[1]
-                        level = n - stage - first + kept_from
-                        u = level * kept_u.shape[1]
-                        prefetch(kept, (u + i + AHEAD) * pitch, count * pitch)
-                        psi, psi1 = level * kept_psi0.shape[1], level * kept_psi1.shape[1]
-                        if stage and surface and i == start == GHOST:
-                            _images(field, now)
-                        pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
-                        new_row = i - 2 if i == start else i + 1
-                        for k in range(new_row, i + 1 if pair else i + 1 + count):
-                            # What another share adds goes into a row that is never looked at.
-                            at = k if k > start or start == GHOST else 0
-                            _adjoint_flux_down(ring, z, stage, odd, memory0, memory1, field, now,
-                                               kept, u, kept0, psi, c2, totals[0], k,
-                                               k == start - 2, at, half0, node0, width,
-                                               w01, w02)  # fmt: skip
-                        for r in range(count):
-                            _adjoint_along(along, r, field, now, kept, u, c2, totals[1], i + r,
-                                           half1, width, w11, w12)  # fmt: skip
-                            _absorb_adjoint_along(along, line, r, mu1, phi1, field, now, kept, u,
-                                                  kept1, psi1, c2, totals[1], i + r, half1, node1,
-                                                  w11, w12)  # fmt: skip
-                        if pair:
-                            _adjoint_leap_pair(field, now, new, kept, u, c2, totals[0], ring,
-                                               stage, along, i, width, w01, w02, v01, v02,
-                                               v11, v12)  # fmt: skip
-                        else:
+                        row = turn - stage * LAG
+                        for i in range(max(row, start), min(row + TURN, end), 2):
+                            count = min(2, end - i)
+                            odd = (step + stage) % 2
+                            now, new = (1 - odd) * lam.shape[1], odd * lam.shape[1]
+                            level = n - stage - first + kept_from
+                            u = level * kept_u.shape[1]
+                            prefetch(kept, (u + i + AHEAD) * pitch, count * pitch)
+                            psi, psi1 = level * kept_psi0.shape[1], level * kept_psi1.shape[1]
+                            if stage and surface and i == start == GHOST:
+                                _images(field, now)
+                            pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
+                            new_row = i - 2 if i == start else i + 1
+                            for k in range(new_row, i + 1 if pair else i + 1 + count):
+                                # What another share adds goes into a row that is never looked at.
+                                at = k if k > start or start == GHOST else 0
+                                _adjoint_flux_down(ring, z, stage, odd, memory0, memory1, field,
+                                                   now, kept, u, kept0, psi, c2, totals[0], k,
+                                                   k == start - 2, at, half0, node0, width,
+                                                   w01, w02)  # fmt: skip
                             for r in range(count):
-                                _leap(field, now, new, ring, stage, along, r, i + r, width,
-                                      v01, v02, v11, v12)  # fmt: skip
-                        for r in range(count):
-                            _finish(field, new, i + r, receivers, n - stage, surface)
+                                _adjoint_along(along, r, field, now, kept, u, c2, totals[1], i + r,
+                                               half1, width, w11, w12)  # fmt: skip
+                                _absorb_adjoint_along(along, line, r, mu1, phi1, field, now, kept,
+                                                      u, kept1, psi1, c2, totals[1], i + r, half1,
+                                                      node1, w11, w12)  # fmt: skip
+                            if pair:
+                                _adjoint_leap_pair(field, now, new, kept, u, c2, totals[0], ring,
+                                                   stage, along, i, width, w01, w02, v01, v02,
+                                                   v11, v12)  # fmt: skip
+                            else:
+                                for r in range(count):
+                                    _leap(field, now, new, ring, stage, along, r, i + r, width,
+                                          v01, v02, v11, v12)  # fmt: skip
+                            for r in range(count):
+                                _finish(field, new, i + r, receivers, n - stage, surface)
         n -= stages

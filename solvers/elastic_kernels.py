@@ -7,10 +7,11 @@ Fields are padded by ``GHOST`` lines on all sides, and by columns without use at
 
 A step has two halves, velocities from stresses and stresses from velocities, each of which needs
 the other's results up to two rows further down. The halves of several steps follow each other
-through the rows at that distance (see :mod:`~adjoint.solvers.wavefront`): while one half works on
-row ``r``, the next one works on row ``r − 2``, and so on, all in place. What a half overwrites is
-then needed by none before it, and what the first one loads is still in the cache for the last.
-So all that belongs to a half is done row by row: layers, sources, images above a free surface, and
+through the rows at that distance (see :mod:`~adjoint.solvers.wavefront`): when one half has done
+all rows before ``r``, the next one does those before ``r − 2``, and so on, all in place. What a
+half overwrites is then needed by none before it, and what the first one loads is still in the cache
+for the last. They take turns of ``TURN`` rows, of which neighbouring ones share what they load.
+All that belongs to a half is done row by row: layers, sources, images above a free surface, and
 recording, before the next half overwrites the row.
 
 Indices of inner loops are :mod:`~adjoint.solvers.unsigned`. All is in one file because Numba's
@@ -31,6 +32,9 @@ from .wavefront import LAG
 
 #: Ghost layers: differences take two lines on either side.
 GHOST = 2
+
+#: Rows that a half step takes before the next one does.
+TURN = 8
 
 #: Rows between those that a step back takes and those of the forward run that it has sent for.
 AHEAD = 6
@@ -343,13 +347,20 @@ def _keep_row(kept: Any, k: int, u: Any, row: int) -> None:
 
 @njit(**_PART)
 def _positions(rows: Any, stages: int) -> Any:
-    """The positions at which a stage has a row; stage ``k`` is ``2 k`` rows behind the first."""
+    """Where turns begin, as long as a stage has rows; stage ``k`` is ``LAG k`` rows behind."""
     start, stop = rows[0, 1], rows[0, 1]
     for k in range(stages):
         if rows[k, 0] < rows[k, 1]:
             first, last = rows[k, 0] + LAG * k, rows[k, 1] + LAG * k
             start, stop = (min(start, first), max(stop, last)) if stop > start else (first, last)
-    return range(start, stop)
+    return range(start, stop, TURN)
+
+
+@njit(**_PART)
+def _turn(rows: Any, k: int, position: int) -> Any:
+    """The rows that a stage takes when it is its turn."""
+    first = position - LAG * k
+    return range(max(first, rows[k, 0]), min(first + TURN, rows[k, 1]))
 
 
 @njit(**_PART)
@@ -361,11 +372,10 @@ def _part(
     rows = phases[x, t]
     for r in _positions(rows, stages):
         for k in range(0, stages, 2):
-            row, m = r - LAG * k, n + k // 2
-            if rows[k, 0] <= row < rows[k, 1]:
+            m = n + k // 2
+            for row in _turn(rows, k, r):
                 _velocities(m, row, v, s, b, p, geometry, sources, receivers)
-            row -= LAG
-            if rows[k + 1, 0] <= row < rows[k + 1, 1]:
+            for row in _turn(rows, k + 1, r):
                 _stresses(m, row, s, v, c, q, geometry, sources, receivers)
                 if len(kept[0]):
                     _keep(kept, m - begin, row, v, q, geometry)
@@ -773,14 +783,13 @@ def _part_back(
     rows, line, height = phases[x, t], 2 * t, s[0].shape[0]
     for r in _positions(rows, stages):
         for k in range(0, stages, 2):
-            row, n = r - LAG * k, top - k // 2
-            if rows[k, 0] <= row < rows[k, 1]:
+            n = top - k // 2
+            for row in _turn(rows, k, r):
                 if k > 0 and GHOST <= row < height - GHOST:
                     _adjoint_stresses(row, s, v, c, p, z, geometry, lines, line)
                 if n >= begin:
                     _begin_row(n, row, s, c, q, z, geometry, receivers, sources)
-            row -= LAG
-            if k + 1 < stages and rows[k + 1, 0] <= row < rows[k + 1, 1]:
+            for row in _turn(rows, k + 1, r) if k + 1 < stages else range(0):
                 _adjoint_velocities(n, row, v, s, b, kept, n - begin, g, p, q, z, geometry, lines,
                                     line, receivers, sources)  # fmt: skip
 

@@ -23,8 +23,8 @@ SHIFTS = {"v0": (0.5, 0.0), "v1": (0.0, 0.5), "s00": (0.0, 0.0), "s11": (0.0, 0.
           "s01": (0.5, 0.5)}  # fmt: skip
 _NEAR, _FAR = 9 / 8, -1 / 24
 
-#: Steps that are taken in one sweep. Of more, the rows do not stay in a cache of 1 MB.
-SWEPT = 4
+#: Steps that are taken in one sweep. More save nothing: memory no longer holds them up.
+SWEPT = 8
 
 
 class Kept(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from math import prod
 
 import numpy as np
@@ -12,6 +13,13 @@ from ..variable import Array
 
 #: Bytes in a cache line, which is also the longest vector register.
 LINE = 64
+
+#: Bytes after which addresses compete for the same places in a cache of the first level.
+PLACES = 4096
+
+#: Bytes between the places of arrays that are made one after the other. Those of which a loop takes
+#: the same entry should not all compete for one place, nor with the neighbours of one another.
+APART = 5 * LINE
 
 
 def row_pitch(columns: int, dtype: DTypeLike) -> int:
@@ -58,6 +66,7 @@ class Padding:
         self.pitch = row_pitch(self.columns, self.dtype)
         self.inner = grid.interior(ghost)
         self.vector = LINE // self.dtype.itemsize
+        self._places = count(0, APART)
 
     def fields(self, *leading: int) -> Array:
         """Return zeros of shape ``(*leading, *shape)``, with ``pitch`` columns."""
@@ -69,10 +78,11 @@ class Padding:
         size, itemsize = prod(shape), self.dtype.itemsize
         # NumPy asks for huge pages only where it does not get zeros from the system. With small
         # ones a processor stalls at each page of a row that it has not seen for long.
-        memory = np.empty(size + LINE // itemsize, self.dtype)
+        memory = np.empty(size + PLACES // itemsize, self.dtype)
         memory[...] = 0
         first = memory.ctypes.data + self.inner[-1].start * itemsize
-        begin = -first % LINE // itemsize
+        place = next(self._places)
+        begin = (place - first) % PLACES // itemsize
         return memory[begin : begin + size].reshape(shape)
 
     def cut(self, array: Array) -> Array:

@@ -29,7 +29,7 @@ def blocks(page: Path, package: str = "") -> list[str]:
     Such a block begins with "```python needs torch".
     """
     found = BLOCK.findall(page.read_text(encoding="utf-8"))
-    return [block for need, block in found if need == package and not block.startswith("  ")]
+    return [block for need, block in found if need == package]
 
 
 def run_blocks(page: Path) -> dict[str, Any]:
@@ -87,8 +87,16 @@ def test_the_examples_of_docstrings(name: str) -> None:
     assert failed == 0
 
 
+def test_files_that_pages_name_are_there() -> None:
+    folders = "adjoint|comm|nn|solvers|commands|examples|tests|docs|benchmarks"
+    named = re.compile(rf"`((?:{folders})/[\w/.]+\.(?:py|md|toml))\b")
+    for page in (*PAGES, *TUTORIALS, ROOT / "CONTRIBUTING.md"):
+        for path in named.findall(page.read_text(encoding="utf-8")):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
 def test_links_inside_the_repository_lead_somewhere() -> None:
-    for page in (*PAGES, *TUTORIALS):
+    for page in (*PAGES, *TUTORIALS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"):
         for target in re.findall(r"\]\(([^)#]+)[)#]", page.read_text(encoding="utf-8")):
             if not target.startswith(("http:", "https:")):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"

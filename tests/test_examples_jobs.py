@@ -74,6 +74,29 @@ def test_an_inversion_leaves_its_files_and_continues_bit_for_bit(tmp_path: Path)
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
 
 
+def test_a_field_leaves_its_files_and_continues_on_fewer_ranks(tmp_path: Path) -> None:
+    common = ("examples/field_inversion.py", "--size", 14, "--out", tmp_path, "--iterations")
+    found = run(*common, 2, ranks=2)
+    assert found.returncode == 0, found.stderr
+    assert "κ, L2 error" in found.stdout
+    first = np.load(tmp_path / "kappa.npy")
+    found = run(*common, 4, "--resume", ranks=1)
+    assert found.returncode == 0, found.stderr
+    assert "2 iterations done" in found.stdout
+    names = {path.name for path in tmp_path.iterdir()}
+    fields = {name for name in names if name.startswith("state.npz.")}
+    assert len(fields) == 1
+    figures = {"kappa.png", "loss.png"}
+    assert names - fields == {"state.npz", "result.npz", "kappa.npy", *figures, *RECORD}
+    for name in names - fields:
+        assert str(tmp_path / name) in found.stdout
+    assert (tmp_path / "kappa.png").read_bytes().startswith(b"\x89PNG")
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 6
+    second = np.load(tmp_path / "kappa.npy")
+    assert first.shape == second.shape == (14, 14)
+    assert (first != second).any()
+
+
 def test_a_learned_law_leaves_its_files_and_continues(tmp_path: Path) -> None:
     common = ("--size", 8, "--noise", 0.02, "--out", tmp_path)
     first = run(f"examples/{NONLINEAR}", *common, "--iterations", 2, ranks=1)

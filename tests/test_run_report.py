@@ -56,6 +56,7 @@ def run(out: Path, iterations: int, resume: bool = False, fail: int | None = Non
             theta = result.theta + 1.0
             stages.append((name, result))
         report.finish(stages, {"none.png": "not there"}, {"error": "0 < 1 %"})
+        report.tell("result.npz")
     return stages
 
 
@@ -95,8 +96,16 @@ class Reader(HTMLParser):
         self.words.append(data)
 
 
-def test_a_finished_run(tmp_path: Path) -> None:
+def test_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stages = run(tmp_path, 4)
+    told = {line[:14].strip(): line[15:] for line in capsys.readouterr().out.splitlines()}
+    count = sum(result.iterations for _, result in stages)
+    assert re.fullmatch(rf"{count} \(\d+ evaluations\), \d+\.\d s", told["iterations"])
+    first, last = stages[0][1].history[0].loss, stages[1][1].value
+    assert told["misfit"] == f"{first:.3e} → {last:.3e}"
+    assert told["error"] == "0 < 1 %"
+    assert told["figures"] == f"{tmp_path / 'none.png'}, {tmp_path / 'loss.png'}"
+    assert told["results"] == f"{tmp_path / 'result.npz'}, {tmp_path / 'log.csv'}"
     assert spans.active is None
     assert log(tmp_path) == [(i, n) for i in (1, 2) for n in range(len(stages[i - 1][1].history))]
     page = Reader(tmp_path / "report.html")
@@ -105,8 +114,8 @@ def test_a_finished_run(tmp_path: Path) -> None:
     assert "script" not in page.tags
     assert "b" not in page.tags  # the title's was text
     for words in ("Find <b>something</b> & more.", "What it does, over two lines.", "finished",
-                  "error 0 < 1 %", "seed 3", "bands 1.0, 2.0", "model –", "resume no", "Subtract",
-                  "NumPy".lower(), "1 rank"):  # fmt: skip
+                  f"misfit {told['misfit']}", "error 0 < 1 %", "seed 3", "bands 1.0, 2.0",
+                  "model –", "resume no", "Subtract", "numpy", "1 rank"):  # fmt: skip
         assert words in page.text, words
     assert "example.py" not in page.text  # the docstring's command; the run's own is shown
     assert "url(" not in (tmp_path / "report.html").read_text()

@@ -78,6 +78,24 @@ def test_the_paper_is_compared_at_its_own_number_of_steps_alone() -> None:
     assert verdicts([waves(500)])[claim] == ("", "not measured in this run")
 
 
+def test_shares_are_compared_on_the_most_ranks() -> None:
+    def found(ranks: dict[str, list[int]], sent: list[int]) -> dict[str, dict[str, Any]]:
+        same = {"parameters": 10**7, "evaluations": 2, "sent": sent}
+        return {n: {**same, "allocated": most} for n, most in ranks.items()}
+
+    by_where = {
+        "on rank 0": found({"2": [9, 1], "10": [50, *[2] * 9]}, []),
+        "in shares": found({"2": [7, 8], "10": [4, *[5] * 9]}, [10**8, 3 * 10**8]),
+    }
+    told = verdicts([result("shares", {"found": by_where}, {})])
+    memory = "10⁷ parameters in shares: memory of a rank of 4 / rank 0 in minimize"
+    sent = "a network's parameters in shares: bytes a rank sends for each"
+    assert told[memory] == ("0.1", "reached")
+    assert told[sent] == ("15", "reached")
+    by_where["in shares"] = found({"2": [7, 8]}, [])  # of an MPI that does not count
+    assert verdicts([result("shares", {"found": by_where}, {})])[sent][0] == ""
+
+
 def test_what_was_not_run_is_not_called_reached() -> None:
     assert {verdict for _, verdict in verdicts([]).values()} == {"not measured in this run"}
 

@@ -52,6 +52,13 @@ def test_misfit_and_gradient_do_not_depend_on_the_ranks(field: str) -> None:
     )
 
 
+@pytest.mark.parallel([1, 3])
+def test_something_of_each_patch_is_observed() -> None:
+    inversion = Inversion((5, 4), observed=1e-9)
+    assert inversion.observed.sum() == 1
+    assert inversion.energy > 0
+
+
 @pytest.mark.parallel([1, 2, 3, 4])
 def test_the_gradient_of_the_misfit() -> None:
     inversion = Inversion((12, 9))

@@ -35,6 +35,12 @@ def test_the_gradient_of_the_misfit() -> None:
     assert rates.min() > 1.95
 
 
+@pytest.mark.parallel([3])
+def test_that_nothing_is_observed_is_refused() -> None:
+    with pytest.raises(ValueError, match="a share of 1e-09 leaves none of the 4×3 nodes"):
+        Inversion((4, 3), observed=1e-9)
+
+
 @pytest.mark.parallel([1])
 def test_the_total_variation_finds_the_jumps() -> None:
     """A step of κ takes a node or two with it, and Tikhonov's penalty does worse."""

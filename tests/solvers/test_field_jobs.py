@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-
-import numpy as np
 
 from tests.jobs import run
 
@@ -63,32 +60,3 @@ def test_an_exception_between_exchanges_of_a_residual_ends_the_job() -> None:
     assert found.returncode != 0
     assert "begins" in found.stdout
     assert "ArithmeticError: alone" in found.stderr
-
-
-def test_the_inversion_leaves_its_files_and_continues_on_fewer_ranks(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    common = ("examples/field_inversion.py", "--size", 14, "--out", out, "--iterations")
-    found = run(*common, 2, ranks=2)
-    assert found.returncode == 0, found.stderr
-    assert "κ, L2 error" in found.stdout
-    first = np.load(out / "kappa.npy")
-    found = run(*common, 4, "--resume", ranks=1)
-    assert found.returncode == 0, found.stderr
-    assert "2 iterations done" in found.stdout
-    names = {path.name for path in out.iterdir()}
-    fields = {name for name in names if name.startswith("state.npz.")}
-    assert len(fields) == 1
-    record = {"log.csv", "configuration.json", "report.html"}
-    assert names - fields == {
-        "state.npz",
-        "result.npz",
-        "kappa.npy",
-        "kappa.png",
-        "loss.png",
-        *record,
-    }
-    assert (out / "kappa.png").read_bytes().startswith(b"\x89PNG")
-    assert len((out / "log.csv").read_text().splitlines()) == 6
-    second = np.load(out / "kappa.npy")
-    assert first.shape == second.shape == (14, 14)
-    assert (first != second).any()

@@ -36,6 +36,17 @@ def test_owned_nodes_begin_at_cache_lines(columns: int, ghost: int, dtype: Any) 
     assert padding.fields()[padding.inner].shape == (5, columns)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_made_one_after_the_other_begin_at_different_places(dtype: Any) -> None:
+    """A cache of the first level has 64 places for lines: no two of 64 arrays compete for one."""
+    padding = Padding(CartesianGrid((5, 9), MPI.COMM_SELF), 2, dtype)
+    arrays = [padding.fields() if k % 3 else padding.lines(3) for k in range(64)]
+    places = [array.reshape(-1)[2:].ctypes.data % 4096 // 64 for array in arrays]
+    assert len({*places}) == 64
+    # Nor do the next lines of one with the first of the next one.
+    assert all((b - a) % 64 == 5 for a, b in zip(places, places[1:]))
+
+
 def test_a_padded_patch_in_space() -> None:
     padding = Padding(CartesianGrid((5, 6, 9), MPI.COMM_SELF), 3, np.float64)
     assert padding.shape == (11, 12, 15)

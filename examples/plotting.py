@@ -1,4 +1,4 @@
-"""Figures and logs that the inversions for a diffusivity share."""
+"""What the figures of several programs share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from typing import Any
 import numpy as np
 
 from adjoint.comm import CartesianGrid
+
+
+def pyplot() -> Any:
+    """Return matplotlib's pyplot, which draws into files."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
 
 
 def draw_fields(
@@ -25,11 +35,7 @@ def draw_fields(
     title, by : str
         Of the figure, and what found κ.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     error = found - exact
     low, high = float(exact.min()), float(exact.max())
     largest = float(np.abs(error).max())
