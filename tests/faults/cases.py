@@ -330,8 +330,8 @@ CASES: dict[str, Callable[[Bench, Random], float]] = {
     "another number of ranks": other_ranks,
 }
 
-#: What looks at single evaluations, or at a state that is one file. Of distributed fields, a full disk
-#: and other ranks are tested in `tests/mpi/test_minimize_field.py`.
+#: What looks at single evaluations, or at a state that is one file. Of distributed fields, a full
+#: disk and other ranks are tested in `tests/mpi/test_minimize_field.py`.
 OF_EVALUATIONS = ("full disk", "unwritable folder", "another number of ranks")
 
 
