@@ -20,17 +20,26 @@ export NUMBA_NUM_THREADS ?= 1
 
 # Every test run leaves a note here of the operators whose gradients it has checked.
 CHECKS = .pytest_cache/gradient_checks
-export GRADIENT_CHECKS = $(CURDIR)/$(CHECKS)
+export GRADIENT_CHECKS ?= $(CURDIR)/$(CHECKS)
 
 MPIEXEC = mpiexec
-SERIAL_TEST = timeout 600 $(PY) -m pytest -q --color=no
+SERIAL_TEST = timeout 900 $(PY) -m pytest -q --color=no
 MPI_TEST = timeout 420 $(MPIEXEC) -n $(1) $(PY) -m mpi4py -m pytest -q --color=no $(LEFT_OUT) \
 	-m "parallel[$(1)]" tests/mpi
+
+# What takes one rank runs in two processes at a time: tests that start jobs of their own, and all
+# others. These begin with what compiles the kernels of waves, and the jobs end with what needs them.
+JOBS = tests/comm/test_faulty_jobs.py tests/adjoint/test_optimize_jobs.py \
+	tests/solvers/test_field_jobs.py tests/test_examples_jobs.py tests/fuzz \
+	tests/adjoint/test_checkpoint_jobs.py tests/faults tests/test_waveform_jobs.py
+TESTS = tests/solvers tests/mpi $(patsubst %/,%,$(wildcard tests/[!_]*/)) $(wildcard tests/test_*.py)
+SERIAL_TESTS = +$(MAKE) -j 2 --output-sync --no-print-directory jobs others \
+	PY=$(PY) LEFT_OUT="$(LEFT_OUT)"
 
 # The other stack, and the serial tests that are run on it. Both stacks share Numba's cache, which
 # tells its versions apart.
 MPICH = .venv-mpich
-MPICH_TESTS = tests/adjoint tests/bridges tests/commands tests/comm tests/nn tests/solvers \
+MPICH_TESTS = tests/solvers tests/mpi tests/adjoint tests/bridges tests/commands tests/comm tests/nn \
 	tests/test_documentation.py::test_the_code_for_a_framework_runs
 
 # A third environment, with PyTorch and JAX, which are large. PyPI's PyTorch is for GPUs and larger.
@@ -38,7 +47,7 @@ FRAMEWORKS = .venv-frameworks
 INSTALL_TORCH = $(1)/bin/python -m pip install -q --retries 0 torch \
 	--index-url https://download.pytorch.org/whl/cpu || true
 
-.PHONY: help setup peers invert docs tutorials test lint test-serial test-mpi test-mpich test-frameworks fuzz mutants faults bench bench-quick clean
+.PHONY: help setup peers invert docs tutorials test lint test-serial jobs others test-mpi test-mpich test-frameworks fuzz mutants faults bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -69,7 +78,7 @@ tutorials: setup ## run the tutorials, which takes a minute, and renew their fig
 	cd docs/images && for name in operator network waves; do $(abspath $(PY)) ../tutorials/$$name.py || exit; done
 	cd docs/images && mpiexec -n 4 $(abspath $(PY)) -m mpi4py ../tutorials/parallel.py
 
-test: lint test-serial test-mpi ## lint, types, serial tests, and MPI tests on 1, 2, 3, 4, 6 and 9 ranks
+test: lint test-serial test-mpi ## lint, types, and tests on 1, 2, 3, 4, 6 and 9 ranks
 	$(PY) -m tests.registry $(CHECKS)
 
 lint: setup
@@ -79,10 +88,15 @@ lint: setup
 
 test-serial: setup
 	rm -rf $(CHECKS)
-	$(SERIAL_TEST) --ignore=tests/mpi
+	$(SERIAL_TESTS)
+
+jobs:
+	$(SERIAL_TEST) $(LEFT_OUT) $(filter $(TESTS) $(TESTS:%=%/%),$(JOBS))
+
+others:
+	$(SERIAL_TEST) $(LEFT_OUT) -m "parallel[1]" $(JOBS:%=--ignore=%) $(filter-out $(JOBS),$(TESTS))
 
 test-mpi: setup
-	$(call MPI_TEST,1)
 	$(call MPI_TEST,2)
 	$(call MPI_TEST,3)
 	$(call MPI_TEST,4)
@@ -97,8 +111,7 @@ test-mpich: MPIEXEC = $(MPICH)/bin/mpiexec
 test-mpich: LEFT_OUT = -p tests.without_petsc
 test-mpich: export GRADIENT_CHECKS =
 test-mpich: $(MPICH)/.complete ## test what needs no PETSc on MPICH and newest packages, 1 to 3 ranks
-	$(SERIAL_TEST) $(LEFT_OUT) $(MPICH_TESTS)
-	$(call MPI_TEST,1)
+	$(SERIAL_TESTS) TESTS="$(MPICH_TESTS)"
 	$(call MPI_TEST,2)
 	$(call MPI_TEST,3)
 

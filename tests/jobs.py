@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,31 @@ def run(*arguments: Any, ranks: int = 2, limit: float = 55) -> subprocess.Comple
         command(*arguments, ranks=ranks), cwd=ROOT, env=environment(), capture_output=True,
         text=True, timeout=limit,
     )  # fmt: skip
+
+
+@contextmanager
+def started(*arguments: Any, ranks: int = 2) -> Iterator[subprocess.Popen[str]]:
+    """Let a Python program run on so many ranks, at most until the block ends."""
+    job = subprocess.Popen(
+        command(*arguments, ranks=ranks), cwd=ROOT, env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield job
+    finally:
+        job.kill()
+        job.communicate()
+
+
+def line_of(job: subprocess.Popen[str], start: str) -> str:
+    """Wait for a line that starts like this, and return it."""
+    assert job.stdout is not None
+    said = []
+    for line in job.stdout:
+        said.append(line)
+        if line.startswith(start):
+            return line
+    raise AssertionError(f"the job has ended without {start!r}:\n{''.join(said)}")
 
 
 def refused(

@@ -24,10 +24,15 @@ from adjoint.testing import passed
 NUMERICAL = {"check_vjp", "taylor_test"}
 
 
+def modules() -> list[str]:
+    """Return the names of all modules of the library, but for `adjoint` itself."""
+    return [module.name for module in pkgutil.walk_packages(adjoint.__path__, "adjoint.")]
+
+
 def operators() -> list[type[Operator]]:
     """Return every operator of the library that may be applied, private ones included."""
-    for module in pkgutil.walk_packages(adjoint.__path__, "adjoint."):
-        importlib.import_module(module.name)
+    for name in modules():
+        importlib.import_module(name)
     return sorted(set(_below(Operator)), key=name_of)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import pkgutil
 import re
 import runpy
 from pathlib import Path
@@ -14,12 +13,12 @@ import numpy as np
 import pytest
 
 import adjoint
+from tests.jobs import ROOT
+from tests.registry import modules
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts)
 PAGES = [ROOT / "README.md", *DOCS]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
-MODULES = [m.name for m in pkgutil.walk_packages(adjoint.__path__, "adjoint.")]
 FRAMEWORKS = ("torch", "jax", "pylops")
 BLOCK = re.compile(r"^ {0,3}```python(?: needs (\w+))?\n(.*?)^ {0,3}```", re.DOTALL | re.MULTILINE)
 
@@ -80,7 +79,7 @@ def test_a_tutorial_runs_and_draws(script: Path, tmp_path: Path, monkeypatch: An
     assert (ROOT / "docs" / "images" / f"{script.stem}.png").exists()
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", modules())
 def test_the_examples_of_docstrings(name: str) -> None:
     module = importlib.import_module(name)
     names = {**vars(adjoint), **vars(module), "np": np}

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.jobs import ROOT, command, environment, refused, run
+from tests.jobs import line_of, refused, run, started
 
 POISSON = "poisson_inversion.py"
 NONLINEAR = "nonlinear_diffusion.py"
@@ -163,21 +163,12 @@ def test_the_uncertainty_leaves_its_figure_and_gauss_newton_continues(tmp_path: 
 
 def test_an_inversion_that_is_ended_leaves_a_report_and_goes_on(tmp_path: Path) -> None:
     options = ("--size", 12, "--out", tmp_path)
-    job = subprocess.Popen(
-        command(f"examples/{POISSON}", *options, "--iterations", 100_000), cwd=ROOT,
-        env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        assert job.stdout is not None
-        while not (line := job.stdout.readline()).startswith("iteration     3"):
-            assert line
+    with started(f"examples/{POISSON}", *options, "--iterations", 100_000) as job:
+        line_of(job, "iteration     3")
         below = psutil.Process(job.pid).children(recursive=True)
         (first,) = (rank for rank in below if rank.environ().get("OMPI_COMM_WORLD_RANK") == "0")
         first.terminate()
         assert job.wait(timeout=20) != 0
-    finally:
-        job.kill()
-        job.communicate()
     page = (tmp_path / "report.html").read_text()
     assert "stopped by SIGTERM, 2 ranks" in page
     assert "data:image/png" in page

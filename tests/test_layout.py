@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-import adjoint
+from tests.jobs import ROOT
+from tests.registry import modules
 
-ROOT = Path(__file__).resolve().parents[1]
 LINKED = ("comm", "nn", "solvers", "commands")
 #: Linked, too, but no modules of the package: data, that `python -m adjoint examples` copies out.
 PROGRAMS = "examples"
-MODULES = [m.name for m in pkgutil.walk_packages(adjoint.__path__, "adjoint.")]
 
 #: What each layer may import of the project.
 MAY_IMPORT = {
@@ -70,12 +68,12 @@ def test_links_are_relative_and_point_into_the_checkout() -> None:
 
 
 def test_every_file_is_a_module_inside_the_checkout() -> None:
-    for name in MODULES:
+    for name in modules():
         module = importlib.import_module(name)
         assert module.__file__ is not None
         assert ROOT in Path(module.__file__).resolve().parents
     files = {p for folder in ("adjoint", *LINKED) for p in sources(folder)}
-    assert len(files) == len(MODULES) + 1  # and adjoint itself
+    assert len(files) == len(modules()) + 1  # and adjoint itself
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from adjoint.solvers import read_traces, ricker
-from tests.jobs import ROOT, command, environment, refused, run
+from tests.jobs import line_of, refused, run, started
 
 KINDS = ("acoustic", "elastic")
 
@@ -199,22 +199,11 @@ def test_a_run_is_continued_on_other_ranks_and_groups(tmp_path: Path) -> None:
 
 def killed_in_stage(stage: int, kind: str, *options: Any) -> None:
     """Start a job and kill one of its ranks after the first iteration of a stage."""
-    job = subprocess.Popen(
-        command(f"examples/{program(kind)}", *options), cwd=ROOT, env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        assert job.stdout is not None
-        said: list[str] = []
-        for start in (f"stage {stage}", "iteration     1"):
-            while not said or not said[-1].startswith(start):
-                said.append(job.stdout.readline())
-                assert said[-1], said
+    with started(f"examples/{program(kind)}", *options) as job:
+        line_of(job, f"stage {stage}")
+        line_of(job, "iteration     1")
         below = psutil.Process(job.pid).children(recursive=True)
         ranks = [process.pid for process in below if "python" in process.name()]
         assert len(ranks) == 2
         os.kill(ranks[1], signal.SIGKILL)
         assert job.wait(timeout=20) != 0
-    finally:
-        job.kill()
-        job.communicate()

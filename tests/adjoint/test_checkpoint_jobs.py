@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.jobs import ROOT, command, environment
+from tests.jobs import line_of, run, started
 
 JOB = """
 import sys, time
@@ -59,36 +58,21 @@ assert comm.rank or abs(gradient).max() > 0
 def test_the_next_run_removes_what_a_killed_one_has_left(kind: str, tmp_path: Path) -> None:
     script, folder = tmp_path / "job.py", tmp_path / "snapshots"
     script.write_text(JOB)
-    job = subprocess.Popen(
-        command(script, kind, folder, 250), cwd=ROOT, env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        assert job.stdout is not None
-        said: list[str] = []
-        while not said or not said[-1].startswith("kept "):
-            said.append(job.stdout.readline())
-            assert said[-1], said
+    with started(script, kind, folder, 250) as job:
+        snapshots = int(line_of(job, "kept ").split()[1])
         left = sorted(folder.iterdir())
         assert len(left) == 2
-        snapshots = int(said[-1].split()[1])
         assert snapshots == 19 if kind == "pendulums" else snapshots > 1
         assert all(len(list(path.iterdir())) == snapshots for path in left)
         ranks = [int(path.name.split(".")[-2]) for path in left]
         for rank in ranks:
             os.kill(rank, signal.SIGKILL)
         job.wait(timeout=20)
-    finally:
-        job.kill()
-        job.communicate()
     assert sorted(folder.iterdir()) == left
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{rank}").exists() for rank in ranks) and time.monotonic() < deadline:
         time.sleep(0.05)
-    again = subprocess.run(
-        command(script, kind, folder, 0), cwd=ROOT, env=environment(), text=True,
-        capture_output=True, timeout=200,
-    )  # fmt: skip
+    again = run(script, kind, folder, 0, limit=200)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count(" on disk, ") == 1
     assert not list(folder.iterdir())

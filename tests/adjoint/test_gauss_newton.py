@@ -12,6 +12,7 @@ from scipy.optimize import least_squares
 from adjoint.optimize import Composite, Result, StateError, minimize
 from adjoint.optimize.damped_steps import KrylovSteps, RowSteps
 from adjoint.optimize.gauss_newton import _next_forcing
+from tests.minimisations import facts
 
 START = np.linspace(-1.0, 1.5, 6)
 
@@ -125,12 +126,6 @@ class Valley:
 def quiet(residual: Any, theta0: Any = START, **kwargs: Any) -> Result:
     arguments = {"options": {"maxiter": 15}, "progress": False, **kwargs}
     return minimize(residual, theta0, "Gauss-Newton", **arguments)
-
-
-def facts(result: Result) -> tuple[Any, ...]:
-    history = [i[:4] for i in result.history]
-    rest = (result.value, result.gradient_norm, result.iterations, result.evaluations)
-    return result.theta.tobytes(), rest, result.success, result.message, history
 
 
 def made(composite: bool, fail_at: int | None = None) -> tuple[Valley, Any]:

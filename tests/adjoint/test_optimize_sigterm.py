@@ -10,43 +10,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from adjoint import Variable
-from adjoint.optimize import Iteration, Result, minimize
-
-START = np.linspace(-1.0, 1.5, 5)
-
-
-class Stop(Exception):
-    """Raised where a test wants a run to end."""
-
-
-class Rosenbrock:
-    """The misfit; counts its calls and fails at one of them."""
-
-    def __init__(self, fail_at: int | None = None) -> None:
-        self.calls = 0
-        self.fail_at = fail_at
-
-    def __call__(self, x: Variable) -> Any:
-        if self.calls == self.fail_at:
-            raise Stop
-        self.calls += 1
-        return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
-
-
-def quiet(misfit: Any, state: Any, method: str = "L-BFGS-B", **kwargs: Any) -> Result:
-    arguments = {"options": {"maxiter": 9}, "every": 1, "progress": False, **kwargs}
-    return minimize(misfit, arguments.pop("theta0", START), method, state=state, **arguments)
-
-
-def facts(result: Result) -> tuple[Any, ...]:
-    """Everything about a result but clock and memory, to the last bit."""
-    history = [i[:4] for i in result.history]
-    rest = (result.value, result.gradient_norm, result.iterations, result.evaluations)
-    return result.theta.tobytes(), rest, result.success, result.message, history
+from adjoint.optimize import Iteration
+from tests.minimisations import Rosenbrock, Stop, facts, quiet
 
 
 def test_sigterm_saves_and_ends_with_143(tmp_path: Path) -> None:

@@ -13,41 +13,10 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from adjoint import Variable
-from adjoint.optimize import Iteration, Result, StateError, minimize
+from adjoint.optimize import Iteration, StateError
+from tests.minimisations import START, Rosenbrock, Stop, facts, quiet
 
-START = np.linspace(-1.0, 1.5, 5)
 METHODS = ("L-BFGS-B", "CG", "trust-constr", "Adam")
-
-
-class Stop(Exception):
-    """Raised where a test wants a run to end."""
-
-
-class Rosenbrock:
-    """The misfit; counts its calls and fails at one of them."""
-
-    def __init__(self, fail_at: int | None = None) -> None:
-        self.calls = 0
-        self.fail_at = fail_at
-
-    def __call__(self, x: Variable) -> Any:
-        if self.calls == self.fail_at:
-            raise Stop
-        self.calls += 1
-        return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
-
-
-def quiet(misfit: Any, state: Any, method: str = "L-BFGS-B", **kwargs: Any) -> Result:
-    arguments = {"options": {"maxiter": 9}, "every": 1, "progress": False, **kwargs}
-    return minimize(misfit, arguments.pop("theta0", START), method, state=state, **arguments)
-
-
-def facts(result: Result) -> tuple[Any, ...]:
-    """Everything about a result but clock and memory, to the last bit."""
-    history = [i[:4] for i in result.history]
-    rest = (result.value, result.gradient_norm, result.iterations, result.evaluations)
-    return result.theta.tobytes(), rest, result.success, result.message, history
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -145,9 +114,8 @@ def test_a_run_with_rejected_trials_continues(tmp_path: Path) -> None:
             raise ArithmeticError("there is no logarithm")
         return (np.array([1.0, 10.0, 100.0]) * x - np.log(x)).sum()
 
-    def run(state: Any, **kwargs: Any) -> Result:
-        return minimize(misfit, np.full(3, 0.5), state=state, reject=ArithmeticError,
-                        progress=False, **kwargs)  # fmt: skip
+    def run(state: Any, **kwargs: Any) -> Any:
+        return quiet(misfit, state, theta0=np.full(3, 0.5), reject=ArithmeticError, **kwargs)
 
     whole = run(None, options={"maxiter": 12})
     for stop in (1, 3, 7):

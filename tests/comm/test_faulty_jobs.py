@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs import ROOT, command, environment
+from tests import jobs
 
 START = """
 import os
@@ -204,14 +204,7 @@ JOBS = {
 def run(code: str, ranks: int, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run what must end within ten seconds; its ``stderr`` is that of rank after rank."""
     start = time.monotonic()
-    found = subprocess.run(
-        command("-c", START + code, str(folder), ranks=ranks),
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    found = jobs.run("-c", START + code, folder, ranks=ranks, limit=30)
     found.stderr = "".join(file.read_text() for file in folder.iterdir()) + found.stderr
     assert time.monotonic() - start < 10, found.stderr
     return found

@@ -17,7 +17,7 @@ from random import Random
 
 import pytest
 
-from .cases import CASES, PROBLEMS, Bench, Hung
+from .cases import CASES, PROBLEMS, Bench, Hung, cases_of
 
 KILL = next(iter(CASES))
 
@@ -36,13 +36,13 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after these")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
-    chosen = [name for name in CASES if any(text in name for text in options.cases)]
     stop = time.monotonic() + 60 * options.minutes
     print(f"seed {options.seed}\n\n{'case':<28}{'problem':<10}{'ranks':>5}{'trials':>8}"
           f"{'longest end':>13}{'orphans':>9}  resumed")  # fmt: skip
     faulty = 0
     with tempfile.TemporaryDirectory(prefix="adjoint-faults-") as folder:
         for problem in options.problems:
+            chosen = [n for n in cases_of(problem) if any(text in n for text in options.cases)]
             for ranks in options.ranks:
                 place = Path(folder, f"{problem}-{ranks}")
                 place.mkdir()

@@ -2,12 +2,13 @@
 
 Each case starts a run that nobody has started before, does something to it, watches it end, and
 lets a second run continue it. The oracle is a run to which nothing happens: its state file has
-every evaluation it made.
+every evaluation it made, or every iteration of a distributed field.
 """
 
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 import signal
 import time
@@ -20,10 +21,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adjoint.optimize import Iteration
 from tests.faults.disk import SmallDisk
 from tests.faults.watch import LIMIT, PATIENCE, End, Job
 
-PROBLEMS = ("poisson", "acoustic")
+PROBLEMS = ("poisson", "acoustic", "field")
 
 #: How far values and gradients may be apart on other ranks, relative to the first and the largest.
 #: Where a system is solved to 1e-10, a misfit that has become small loses digits; a wave is summed
@@ -32,11 +34,24 @@ TOLERANCE = {"poisson": 1e-8, "acoustic": 1e-10}
 
 
 class Whole(NamedTuple):
-    """A run to which nothing happened: its evaluations, its last line, and how long it took."""
+    """A run to which nothing happened.
+
+    Attributes
+    ----------
+    rows : numpy.ndarray
+        Its evaluations, or iterations.
+    end : str
+        Its last line.
+    seconds : float
+        How long it took.
+    files : list of str
+        What it left, but for the number of a file of fields.
+    """
 
     rows: Any
     end: str
     seconds: float
+    files: list[str]
 
 
 @dataclass
@@ -77,7 +92,8 @@ class Bench:
                 ended(job, 0, limit=PATIENCE)
                 last = job.output.splitlines()[-1]
             seconds = time.monotonic() - start
-            self._whole[count] = Whole(rows(place / "state.npz"), last, seconds)
+            kept = rows(place / "state.npz")
+            self._whole[count] = Whole(kept, last, seconds, files(place))
         return self._whole[count]
 
     def fresh(self) -> Path:
@@ -94,9 +110,9 @@ class Bench:
             ended(job, 0, limit=PATIENCE)
             assert job.output.splitlines()[-1] == self.whole().end, "another end than the whole run"
         found, expected = rows(place / "state.npz"), self.whole().rows
-        assert same(found, expected), "other evaluations than those of the whole run"
-        left = sorted(path.name for path in place.iterdir())
-        assert left == ["state.npz"], f"left behind: {left}"
+        assert same(found, expected), "other rows than those of the whole run"
+        left = files(place)
+        assert left == self.whole().files, f"left behind: {left}"
 
 
 class Hung(AssertionError):
@@ -124,23 +140,35 @@ def ended(job: Job, code: int | None, limit: float = LIMIT) -> End:
 
 
 def rows(path: Path) -> Any:
-    """Return the evaluations of a state file, all of them compared with their checksums."""
+    """Return what a state file says of a run, all of it compared with its checksums.
+
+    One row an evaluation, or an iteration where the fields lie in a file beside it.
+    """
     with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}["evaluations"]
+        arrays = {name: archive[name] for name in archive.files}
+    return arrays["history"] if "history" in arrays else arrays["evaluations"]
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether evaluations are the same to the last bit, but for clock and memory."""
+    """Whether rows are the same to the last bit, but for clock and memory."""
+    if a.dtype.names is None:
+        a, b = (rows[:, : Iteration._fields.index("seconds")] for rows in (a, b))
+        return bool(a.tobytes() == b.tobytes())
     names = ("point", "value", "gradient")
     return len(a) == len(b) and all(a[name].tobytes() == b[name].tobytes() for name in names)
 
 
+def files(place: Path) -> list[str]:
+    """Return the names of what a run has left: it writes fields into one of two files in turn."""
+    return sorted(re.sub(r"\.[01]\.npy$", ".fields", path.name) for path in place.iterdir())
+
+
 def require_part(path: Path, whole: Any) -> int:
-    """Return how many evaluations a file has, which must be whole and the first of a run."""
+    """Return how many rows a file has, which must be whole and the first of a run."""
     if not path.exists():
         return 0
     found = rows(path)
-    assert same(found, whole[: len(found)]), f"{path.name}: other evaluations than the whole run's"
+    assert same(found, whole[: len(found)]), f"{path.name}: other rows than the whole run's"
     return len(found)
 
 
@@ -186,7 +214,7 @@ def sent(target: str, number: signal.Signals, bench: Bench, random: Random) -> f
         seconds = ended(job, None if target == "mpiexec" else 128 + number).seconds
         printed = iterations(job)
     kept = require_part(place / "state.npz", bench.whole().rows)
-    assert kept >= printed, f"{printed} iterations were made, {kept} evaluations saved"
+    assert kept >= printed, f"{printed} iterations were made, {kept} rows saved"
     bench.resumed(place)
     return seconds
 
@@ -301,3 +329,12 @@ CASES: dict[str, Callable[[Bench, Random], float]] = {
     "pickled state file": partial(spoilt, "pickle"),
     "another number of ranks": other_ranks,
 }
+
+#: What looks at single evaluations, or at a state that is one file. Of distributed fields, a full
+#: disk and other ranks are tested in `tests/mpi/test_minimize_field.py`.
+OF_EVALUATIONS = ("full disk", "unwritable folder", "another number of ranks")
+
+
+def cases_of(problem: str) -> list[str]:
+    """Return the names of what can be done to a problem's run."""
+    return [name for name in CASES if problem != "field" or name not in OF_EVALUATIONS]

@@ -11,7 +11,7 @@ from tests.faults.cases import CASES, Bench
 
 pytestmark = pytest.mark.timeout(200)
 
-RANKS = {"poisson": 3, "acoustic": 2}
+RANKS = {"poisson": 3, "acoustic": 2, "field": 2}
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,7 @@ def benches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bench]:
     [
         ("kill -9 of any rank", "poisson"),
         ("kill -9 of any rank", "acoustic"),
+        ("kill -9 of any rank", "field"),
         ("SIGTERM to rank 0", "acoustic"),
         ("SIGINT to rank 0", "poisson"),
         ("full disk", "poisson"),

@@ -19,14 +19,14 @@ from pathlib import Path
 
 from hypothesis import Phase
 
+from tests.jobs import ROOT
+
 from .drawing import try_programs
 from .faults import FAULTS
 from .job import Job
 from .program import Program
 from .script import script, size_of
 from .shrink import shrunk
-
-ROOT = Path(__file__).parents[2]
 
 
 class Failed(Exception):

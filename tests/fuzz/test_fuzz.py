@@ -10,7 +10,7 @@ import pytest
 
 from tests.fuzz.program import Program, Step
 from tests.fuzz.shrink import shrunk
-from tests.jobs import ROOT, command, environment
+from tests.jobs import ROOT, environment, run
 
 
 def hunt(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -35,9 +35,7 @@ def test_a_wrong_adjoint_is_found_and_shrunk(
     assert text in found.stdout
     assert text.count("    Step(") == 1
     assert any(f"    Step('{step}'" in text for step in steps)
-    again = subprocess.run(
-        command(script), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=50
-    )
+    again = run(script)
     assert again.returncode != 0
     assert "AssertionError: dot_test of function" in again.stderr
 

@@ -152,7 +152,7 @@ def test_the_number_of_ranks_does_not_matter(name: str) -> None:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
 
 
-@pytest.mark.parallel([2, 3])
+@pytest.mark.parallel([1, 2, 3])
 def test_single_precision() -> None:
     comm = MPI.COMM_WORLD
     wave, velocity, wavelets = wave_of(comm, dtype=np.float32)

@@ -108,7 +108,7 @@ def misfit_of(wave: ElasticWave, others: list[Any]) -> Any:
     return misfit
 
 
-@pytest.mark.parallel([2])
+@pytest.mark.parallel([1, 2])
 def test_single_precision() -> None:
     comm = MPI.COMM_WORLD
     wave, model = wave_of(comm, dtype=np.float32)

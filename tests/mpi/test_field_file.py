@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +22,6 @@ from adjoint.comm import (
 from adjoint.testing import check_jvp, check_vjp, dot_test
 
 WORLD = MPI.COMM_WORLD
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """One directory for all ranks (each has a ``tmp_path`` of its own)."""
-    path: str = WORLD.bcast(tempfile.mkdtemp() if WORLD.rank == 0 else None, 0)
-    yield Path(path)
-    if WORLD.rank == 0:
-        shutil.rmtree(path)
 
 
 def example(shape: tuple[int, ...], dtype: Any = np.float64) -> Any:

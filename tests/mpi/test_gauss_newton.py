@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from adjoint.comm import Allreduce
 from adjoint.optimize import Composite, Result, StateError, minimize
 from adjoint.optimize.secant import Secant
 from adjoint.optimize.sums import summed
+from tests.minimisations import facts
 
 WORLD = communicator()
 RANK, SIZE = WORLD.rank, WORLD.size
@@ -136,21 +134,6 @@ class Problem:
 def quiet(residual: Any, theta0: Any = START, **kwargs: Any) -> Result:
     arguments = {"options": {"maxiter": 8}, "progress": False, **kwargs}
     return minimize(residual, theta0, "gauss-newton", **arguments)
-
-
-def facts(result: Result) -> tuple[Any, ...]:
-    history = [i[:4] for i in result.history]
-    rest = (result.value, result.gradient_norm, result.iterations, result.evaluations)
-    return result.theta.tobytes(), rest, result.success, result.message, history
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """One directory for all ranks."""
-    path: str = WORLD.bcast(tempfile.mkdtemp() if RANK == 0 else None, 0)
-    yield Path(path)
-    if RANK == 0:
-        shutil.rmtree(path)
 
 
 @pytest.mark.parallel(RANKS)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import shutil
 import signal
-import tempfile
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from adjoint.comm import Allreduce, CartesianGrid, HaloExchange
 from adjoint.optimize import Iteration, Result, StateError
 from adjoint.solvers import InnerProduct, Tikhonov, minimize_field, petsc
 from adjoint.solvers.field_state import checksum
+from tests.minimisations import facts
 
 WORLD = MPI.COMM_WORLD
 LAST = WORLD.rank == WORLD.size - 1
@@ -67,22 +65,6 @@ class Problem:
 def quiet(problem: Problem, **kwargs: Any) -> Result:
     kwargs = {"options": {"maxiter": 9, "memory": 4}, "bounds": BOUNDS, **kwargs}
     return minimize_field(problem, problem.start, problem.grid, progress=False, **kwargs)
-
-
-def facts(result: Result) -> tuple[Any, ...]:
-    """Everything about a result but clock and memory, to the last bit."""
-    history = [i[:4] for i in result.history]
-    rest = (result.value, result.gradient_norm, result.iterations, result.evaluations)
-    return result.theta.tobytes(), rest, result.success, result.message, history
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """One directory for all ranks (each has a ``tmp_path`` of its own)."""
-    path: str = WORLD.bcast(tempfile.mkdtemp() if WORLD.rank == 0 else None, 0)
-    yield Path(path)
-    if WORLD.rank == 0:
-        shutil.rmtree(path)
 
 
 @pytest.mark.parallel([1, 3])

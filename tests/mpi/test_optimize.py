@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from mpi4py import MPI
 
 from adjoint import Operator, Tape, Variable, agreed, communicator
 from adjoint.optimize import Iteration, Result, StateError, minimize
+from tests.minimisations import facts
 
 WORLD = MPI.COMM_WORLD
 RANKS = [1, 2, 3, 4]
@@ -83,22 +81,6 @@ class Distributed:
 def quiet(misfit: Any, method: str = "L-BFGS-B", **kwargs: Any) -> Result:
     arguments = {"theta0": START, "options": {"maxiter": 12}, "progress": False, **kwargs}
     return minimize(misfit, arguments.pop("theta0"), method, **arguments)
-
-
-def facts(result: Result) -> tuple[Any, ...]:
-    """Everything about a result but clock and memory, to the last bit."""
-    history = [i[:4] for i in result.history]
-    rest = (result.value, result.gradient_norm, result.iterations, result.evaluations)
-    return result.theta.tobytes(), rest, result.success, result.message, history
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """One directory for all ranks (each has a ``tmp_path`` of its own)."""
-    path: str = WORLD.bcast(tempfile.mkdtemp() if WORLD.rank == 0 else None, 0)
-    yield Path(path)
-    if WORLD.rank == 0:  # a verdict was agreed on, so all ranks are done with it
-        shutil.rmtree(path)
 
 
 class Refused(Exception):

@@ -47,13 +47,6 @@ N = 12  # entries of every vector here: it can be cut into as many parts as ther
 BYTES = 8 * N
 
 
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    """Return a folder of all ranks."""
-    folder: Path = MPI.COMM_WORLD.bcast(tmp_path)
-    return folder
-
-
 def swept(program: Callable[[Any], Any]) -> Profile:
     """Run a program and its reverse sweep under a profile."""
     with profiling() as profile, Tape() as tape:
@@ -226,11 +219,11 @@ def test_a_table_over_ranks() -> None:
 
 
 @pytest.mark.parallel([1, 2])
-def test_numbers_in_a_file(shared: Path) -> None:
+def test_numbers_in_a_file(directory: Path) -> None:
     table = swept(Allreduce()).table()
     if rank() == 0:
-        table.to_csv(shared / "profile.csv")
-        header, *lines = (shared / "profile.csv").read_text().splitlines()
+        table.to_csv(directory / "profile.csv")
+        header, *lines = (directory / "profile.csv").read_text().splitlines()
         assert header.startswith("name,inside,calls_least,calls_median,calls_most,forward_least")
         cells = dict(zip(header.split(","), lines[0].split(",")))
         assert len(cells) == 17
@@ -365,9 +358,9 @@ def require_causality(found: list[list[dict[str, Any]]], slack: float) -> None:
 
 
 @pytest.mark.parallel([1, 2, 3])
-def test_a_trace_shows_waiting_and_halo_exchanges(shared: Path) -> None:
-    traced(shared / "trace.json")
-    found = events(shared / "trace.json")
+def test_a_trace_shows_waiting_and_halo_exchanges(directory: Path) -> None:
+    traced(directory / "trace.json")
+    found = events(directory / "trace.json")
     counts = [Counter(event["name"] for event in row) for row in found]
     assert {count["halo exchange"] for count in counts} == {10}
     assert {count["Allreduce (reverse)"] for count in counts} == {1}
@@ -383,7 +376,7 @@ def test_a_trace_shows_waiting_and_halo_exchanges(shared: Path) -> None:
 
 @pytest.mark.parallel([2, 3])
 def test_clocks_that_differ_and_drift_are_brought_together(
-    shared: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def skewed() -> int:
         now = time.perf_counter_ns()
@@ -391,27 +384,27 @@ def test_clocks_that_differ_and_drift_are_brought_together(
 
     for module in ("profile", "trace"):
         monkeypatch.setattr(f"adjoint.{module}.perf_counter_ns", skewed)
-    traced(shared / "trace.json")
-    require_causality(events(shared / "trace.json"), 2000.0)
+    traced(directory / "trace.json")
+    require_causality(events(directory / "trace.json"), 2000.0)
 
 
 @pytest.mark.parallel([2, 3])
-def test_messages_under_way_are_left_alone(shared: Path) -> None:
+def test_messages_under_way_are_left_alone(directory: Path) -> None:
     with Tape() as tape:
         if rank() == 1:
             Send(0)(tape.watch(np.arange(3.0)))
-        profile = traced(shared / "trace.json")
-        profile.write_trace(shared / "trace.json")
+        profile = traced(directory / "trace.json")
+        profile.write_trace(directory / "trace.json")
         if rank() == 0:
             np.testing.assert_array_equal(Recv(1, 3)().value, np.arange(3.0))
 
 
 @pytest.mark.parallel([1, 2])
-def test_a_trace_has_a_constant_size(shared: Path) -> None:
-    profile = traced(shared / "trace.json", trace=6)
+def test_a_trace_has_a_constant_size(directory: Path) -> None:
+    profile = traced(directory / "trace.json", trace=6)
     assert len(profile.spans) == 6
     assert profile.forgotten > 5
-    found = events(shared / "trace.json")
+    found = events(directory / "trace.json")
     assert all(0 < len(row) <= 6 for row in found)
     assert min(event["ts"] for row in found for event in row) == 0
 

@@ -27,17 +27,19 @@ from typing import Any, NamedTuple
 
 import tomllib
 
+from tests.jobs import ROOT
+
 from .mutations import Mutation, mutations
 from .reach import reached
 from .trial import BadTests, Trial
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 PACKAGES = ("adjoint/ops", "comm", "nn", "solvers")
-ENTRIES: list[dict[str, Any]] = tomllib.loads((HERE / "relevant.toml").read_text())["entry"]
+RELEVANT = tomllib.loads((HERE / "relevant.toml").read_text())
+ENTRIES: list[dict[str, Any]] = RELEVANT["entry"]
 EQUIVALENT = {
     (e["file"], e["line"], e["fault"])
-    for e in tomllib.loads((HERE / "equivalent.toml").read_text()).get("equivalent", [])
+    for e in tomllib.loads((HERE / "equivalent.toml").read_text())["equivalent"]
 }
 # Compiled files go along, so that nothing is compiled again.
 LEFT_BEHIND = (".git", ".venv", "results", ".*_cache", ".hypothesis", "*.egg-info")
@@ -58,7 +60,7 @@ class Result(NamedTuple):
 
 def main() -> int:
     options = arguments()
-    files = [str(p.relative_to(ROOT)) for d in PACKAGES for p in sorted((ROOT / d).glob("*.py"))]
+    files = sources()
     scope = reached(ROOT / file for file in files)
     plans: dict[str, list[Mutation]] = {}
     for file in files:
@@ -99,6 +101,11 @@ def arguments() -> argparse.Namespace:
     options = parser.parse_args()
     options.files = options.files or ["*"]
     return options
+
+
+def sources() -> list[str]:
+    """Return all files that faults may be put into."""
+    return [str(p.relative_to(ROOT)) for d in PACKAGES for p in sorted((ROOT / d).glob("*.py"))]
 
 
 def entry_of(file: str) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+from fnmatch import fnmatch
 from pathlib import Path
 
-from tests.mutation.__main__ import EQUIVALENT, ROOT
+from tests.jobs import ROOT
+from tests.mutation.__main__ import ENTRIES, EQUIVALENT, RELEVANT, entry_of, sources
 from tests.mutation.mutations import mutations
 from tests.mutation.reach import reached
 
@@ -73,3 +75,20 @@ def test_only_what_rules_call_is_reached(tmp_path: Path) -> None:
     found = reached([tmp_path / "one.py", tmp_path / "two.py"])
     assert found[tmp_path / "one.py"] == {"Rule.__init__", "Rule.forward", "helper"}
     assert found[tmp_path / "two.py"] == {"Other.twice"}
+
+
+def test_every_file_has_tests_or_is_left_alone() -> None:
+    for file in sources():
+        alone = any(fnmatch(file, pattern) for pattern in RELEVANT["left_alone"])
+        assert alone != bool(entry_of(file)), file
+
+
+def test_the_tests_and_what_changes_no_result_are_there() -> None:
+    for entry in ENTRIES:
+        for test in entry["tests"]:
+            assert (ROOT / test.split()[1]).is_file(), test
+    lines: dict[str, set[str]] = {}
+    for file in sources():
+        text = (ROOT / file).read_text(encoding="utf-8")
+        lines[file] = {line.strip() for line in text.splitlines()}
+    assert [(file, line) for file, line, _ in EQUIVALENT if line not in lines[file]] == []

@@ -13,6 +13,8 @@ from scipy.special import j0
 from adjoint.comm import CartesianGrid
 from adjoint.solvers import AcousticWave, ricker
 
+pytestmark = pytest.mark.timeout(300)  # the first test may have to wait for the compiler
+
 C = 2500.0
 
 

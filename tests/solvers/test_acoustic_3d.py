@@ -15,7 +15,10 @@ from adjoint.comm import CartesianGrid
 from adjoint.solvers import AcousticWave, ricker
 from adjoint.solvers.waves import SIDES
 
-pytestmark = pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest"),
+    pytest.mark.timeout(300),  # the first test may have to wait for the compiler
+]
 
 C = 2500.0
 

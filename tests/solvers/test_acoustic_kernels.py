@@ -23,7 +23,10 @@ from adjoint.testing import check_jvp, check_vjp, dot_test
 from tests.jobs import ROOT
 from tests.plain_layers import DT, FREQUENCY, SPEED, WIDTH, damping
 
-pytestmark = pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest"),
+    pytest.mark.timeout(300),  # the first test may have to wait for the compiler
+]
 
 SHAPE, SPACING, STEPS = (9, 10), (10.0, 12.0), 5
 SPACE: dict[str, Any] = {

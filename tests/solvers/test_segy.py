@@ -41,6 +41,7 @@ def foreign(path: Path, headers: list[dict[int, int]], binary: Any = None, **spe
 @pytest.mark.parametrize("suffix", [".sgy", ".SEGY", ".npz"])
 def test_traces_come_back(suffix: str, tmp_path: Path) -> None:
     traces, dt, sources, receivers = survey()
+    traces[0, 0, :2] = np.finfo(np.float32).max, np.finfo(np.float32).min
     path = tmp_path / f"traces{suffix}"
     for places, all_places in ((receivers, receivers), (receivers[0], receivers[[0, 0, 0]])):
         write_traces(path, traces, dt, sources, places)
@@ -86,10 +87,11 @@ def test_the_bytes_are_those_of_the_standard(tmp_path: Path) -> None:
         start, shot, receiver = 3600 + row * 256, row // 3, row % 3
         values = np.frombuffer(content, ">f4", 4, start + 240)
         np.testing.assert_array_equal(values, traces[shot, receiver])
-        # Field record, number in it, offset, elevation of the receiver and of the surface, depth.
-        assert [number("i", b, start) for b in (9, 13, 37, 41, 45, 49)] == [
-            shot + 1, receiver + 1, round(receivers[receiver][1] - sources[shot][1]),
-            -10 * receivers[receiver][0], 0, 125,
+        # Numbers in line and file, field record, number in it, offset, elevation of the receiver
+        # and of the surface, depth.
+        assert [number("i", b, start) for b in (1, 5, 9, 13, 37, 41, 45, 49)] == [
+            row + 1, row + 1, shot + 1, receiver + 1,
+            round(receivers[receiver][1] - sources[shot][1]), -10 * receivers[receiver][0], 0, 125,
         ]  # fmt: skip
         # Scalars of elevations and coordinates; data, metres, samples, interval.
         assert [number("h", b, start) for b in (69, 71, 29, 89, 115, 117)] == [
@@ -160,8 +162,14 @@ def test_positions_as_fine_as_they_fit(tmp_path: Path) -> None:
         ({"traces": np.full((3, 4, 5), np.nan)}, "traces has values that are not finite"),
         ({"traces": [["a"]]}, "traces is not an array of numbers"),
         ({"traces": [[[1.0], [1.0, 2.0]]]}, "traces is not an array of numbers"),
-        ({"traces": np.full((3, 4, 5), 1e39)}, "beyond the range of 32-bit floats"),
-        ({"traces": np.ones((3, 4, 32768))}, "cannot take 32768 samples a trace, at most 32767"),
+        (
+            {"traces": np.ones((3, 4, 5)) - 1e39 * np.eye(4, 5)},
+            "old.sgy: cannot take values beyond the range of 32-bit floats",
+        ),
+        (
+            {"traces": np.ones((3, 4, 32768))},
+            "old.sgy: cannot take 32768 samples a trace, at most 32767",
+        ),
         ({"sources": np.ones((2, 2))}, r"sources has shape \(2, 2\), expected \(3, 2\)"),
         ({"receivers": np.ones((3, 2))}, r"receivers has shape \(3, 2\), expected \(4, 2\)"),
         ({"receivers": np.full((4, 2), np.inf)}, "receivers has values that are not finite"),
