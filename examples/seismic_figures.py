@@ -6,17 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from plotting import pyplot
 from seismic import Model
-
-
-def pyplot() -> Any:
-    """Return matplotlib's pyplot, which draws into files."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
 
 
 def draw_models(path: Path, model: Model, found: Any, name: str, label: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from command_line import make_folder, one_message, require_writable
+from command_line import make_folder, one_message
 from run_report import Report
 from seismic import Model, layered, read_model
 from seismic_figures import draw_models, draw_slices, draw_traces, draw_wavefield, section
@@ -258,11 +257,9 @@ def invert(
     memory : str, optional
         Default budget of a process.
     """
-    started = time.perf_counter()
     world = communicator()
     with one_message(ValueError, OSError, ImportError):
         options = arguments(description, out, memory, tuple(kind.layered))
-        require_writable(options.out)
         with agreed(world):
             if options.dimensions == 3 and (options.model or options.save_traces):
                 raise ValueError("--dimensions 3 takes neither --model nor --save-traces")
@@ -289,7 +286,7 @@ def invert(
         )
     with one_message(StateError, OSError), Report(options, description) as report:
         report.draw(inversion.misfit, inversion.first)
-        finish(options, inversion, fitted(options, inversion, report), report, started)
+        finish(options, inversion, fitted(options, inversion, report), report)
 
 
 def fitted(
@@ -324,7 +321,6 @@ def finish(
     inversion: Inversion,
     stages: list[tuple[str, Result]],
     report: Report,
-    started: float,
 ) -> None:
     """Write and draw the result, and say how good it is."""
     model, theta, out = inversion.model, stages[-1][1].theta, options.out
@@ -360,14 +356,6 @@ def finish(
             rows, *_, columns = (n * model.spacing / 1e3 for n in model.shape)
             frames = [(seconds, section(field)) for seconds, field in frames]
             draw_wavefield(out / "wavefield.png", frames, (0, columns, rows, 0), inversion.signal)
-            found_out = told(stages, float(last), numbers, time.perf_counter() - started)
+            found_out = told(float(last), numbers)
     report.finish(stages, figures, found_out)
-    if rank() == 0:
-        lines = "\n".join(f"{name:<16} {value}" for name, value in found_out.items())
-        pictures = ", ".join(str(out / name) for name in (*figures, "loss.png"))
-        print(f"""
-{lines}
-figures          {pictures}
-results          {out / "result.npz"}, {out / "log.csv"}
-report           {out / "report.html"}
-""")
+    report.tell("result.npz", *(f"state-{number}.npz" for number, _ in enumerate(stages, 1)))

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from adjoint.optimize import Result
-
 if TYPE_CHECKING:
     from waveform import Inversion
 
@@ -50,12 +48,8 @@ def errors(inversion: Inversion, found: Any, energy: Any) -> dict[str, float]:
     return numbers
 
 
-def told(
-    stages: list[tuple[str, Result]], misfit: float, numbers: dict[str, float], seconds: float
-) -> dict[str, str]:
+def told(misfit: float, numbers: dict[str, float]) -> dict[str, str]:
     """Return in words how good the result is."""
-    iterations = sum(result.iterations for _, result in stages)
-    evaluations = sum(result.evaluations for _, result in stages)
     nearer = {
         name: f"in windows of {length} ({numbers[f'{part}window']:.0f} m) "
         f"{100 * numbers[f'{part}improved']:.1f} %, at worst {numbers[f'{part}worst']:.2f} of the "
@@ -65,7 +59,6 @@ def told(
         )
     }  # fmt: skip
     return {
-        "iterations": f"{iterations} ({evaluations} evaluations), {seconds:.1f} s",
         "misfit": f"{misfit:.4f} of the start's: {100 * (1 - misfit):.1f} % less",
         "illuminated": f"{100 * numbers['illuminated']:.0f} % of the model",
         "error there": f"{100 * numbers['start_error']:.2f} % → "
