@@ -18,7 +18,7 @@ from pathlib import Path
 
 import adjoint
 from adjoint import Operator
-from adjoint.testing import passed
+from adjoint.testing.prepared import passed
 
 #: One of these compares the reverse rule with finite differences.
 NUMERICAL = {"check_vjp", "taylor_test"}

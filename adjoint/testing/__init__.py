@@ -17,7 +17,7 @@ Examples
 from __future__ import annotations
 
 from .derivatives import Comparison, check_jvp, check_vjp, dot_test
-from .prepared import Prepared, passed
+from .prepared import Prepared
 from .taylor import taylor_test, taylor_to_dict
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "check_jvp",
     "check_vjp",
     "dot_test",
-    "passed",
     "taylor_test",
     "taylor_to_dict",
 ]
