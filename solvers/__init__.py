@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from .nonlinear_solve import NonlinearSolve
     from .pattern import Pattern
     from .poisson import Poisson
-    from .regularization import Tikhonov, TotalVariation
     from .seismic_files import read_model, read_traces, write_model, write_traces
+    from .tikhonov import Tikhonov
+    from .total_variation import TotalVariation
     from .transpose import Transpose
 
 _MODULES = {
@@ -55,8 +56,8 @@ _MODULES = {
     "Pattern": "pattern",
     "Poisson": "poisson",
     "Solved": "krylov",
-    "Tikhonov": "regularization",
-    "TotalVariation": "regularization",
+    "Tikhonov": "tikhonov",
+    "TotalVariation": "total_variation",
     "Transpose": "transpose",
     "minimize_field": "field_optimizer",
     "read_model": "seismic_files",
