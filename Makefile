@@ -90,11 +90,12 @@ test-serial: setup
 	rm -rf $(CHECKS)
 	$(SERIAL_TESTS)
 
+# Jobs have to end within some seconds: what runs beside them lets them go first.
 jobs:
 	$(SERIAL_TEST) $(LEFT_OUT) $(filter $(TESTS) $(TESTS:%=%/%),$(JOBS))
 
 others:
-	$(SERIAL_TEST) $(LEFT_OUT) -m "parallel[1]" $(JOBS:%=--ignore=%) $(filter-out $(JOBS),$(TESTS))
+	nice $(SERIAL_TEST) $(LEFT_OUT) -m "parallel[1]" $(JOBS:%=--ignore=%) $(filter-out $(JOBS),$(TESTS))
 
 test-mpi: setup
 	$(call MPI_TEST,2)
