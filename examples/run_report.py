@@ -37,6 +37,7 @@ from report_page import Page, draw_loss
 from adjoint import Tape, agreed, communicator, profiling
 from adjoint.files import written_whole
 from adjoint.optimize import Iteration, Result
+from adjoint.optimize.signals import flush_printed
 
 #: Seconds before the first report of a run that goes on, and the share of time that they may take.
 FIRST, SHARE = 5.0, 0.02
@@ -328,7 +329,7 @@ def _on_signals(several: bool, stopped: Callable[[str, str], None]) -> Iterator[
             signal.signal(other, signal.SIG_IGN)
         stopped(signal.Signals(number).name, "")
         if several:
-            sys.stdout.flush()
+            flush_printed()
             communicator().Abort(128 + number)
         raise SystemExit(128 + number)
 

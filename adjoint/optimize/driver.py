@@ -23,7 +23,7 @@ from .ranks import Ranks, Rejecting
 from .residuals import Residuals
 from .result import Result
 from .run import Callback, Run
-from .signals import handled
+from .signals import flush_printed, handled
 from .state import StateFile
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def _saving_on_signals(run: Run, world: MPI.Comm) -> Iterator[None]:
             handler(signum, frame)
             return
         if world.size > 1:  # the others may be anywhere in the misfit
-            sys.stdout.flush()
+            flush_printed()
             world.Abort(128 + signum)
         raise SystemExit(128 + signum)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,16 @@ def handled(
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def flush_printed() -> None:
+    """Flush what is printed, unless the signal has met the process while it does just that.
+
+    Python forbids a handler to use a stream whose writing it has interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(RuntimeError):
+            stream.flush()
 
 
 def _call(stop: Callable[[int, Any, Any], None], former: Any, signum: int, frame: Any) -> None:

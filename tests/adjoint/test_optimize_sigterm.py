@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from adjoint.optimize import Iteration
+from adjoint.optimize.signals import flush_printed
 from tests.minimisations import Rosenbrock, Stop, facts, quiet
 
 
@@ -50,6 +52,40 @@ def test_sigterm_saves_and_ends_with_143(tmp_path: Path) -> None:
     assert int(first.split(":")[1].split()[0]) >= 7
     whole = quiet(Rosenbrock(), None, options={"maxiter": 30})
     assert last == f"{whole.theta.tobytes().hex()} {whole.iterations}"
+
+
+class Interrupted(io.RawIOBase):
+    """A stream whose first write is met by a signal."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if not self.written:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        self.written += bytes(data)
+        return len(data)
+
+
+def test_a_signal_that_meets_a_line_being_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, met = Interrupted(), []
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(raw)))
+
+    def handler(*args: Any) -> None:
+        with pytest.raises(RuntimeError, match="reentrant"):
+            sys.stdout.flush()
+        flush_printed()
+        met.append(True)
+
+    former = signal.signal(signal.SIGUSR1, handler)
+    try:
+        print("iteration 1", flush=True)
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    assert met and raw.written == b"iteration 1\n"
 
 
 def test_signal_handlers_are_put_back(tmp_path: Path) -> None:
