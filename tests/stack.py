@@ -27,6 +27,14 @@ def version() -> str:
     return f"{name} {'.'.join(map(str, numbers))}"
 
 
+def codes_of_aborted(code: int) -> set[int]:
+    """Return the exit codes that a job may have which a rank has aborted with a code.
+
+    MPICH's mpiexec kills the other ranks, and on a busy machine may return the code of that.
+    """
+    return {code, code_of_killed(9)} if version().startswith("MPICH") else {code}
+
+
 def code_of_killed(signal: int) -> int:
     """Return the exit code of a job of which a rank was ended by a signal."""
     return signal if version().startswith("MPICH") else 128 + signal
