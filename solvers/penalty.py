@@ -41,12 +41,12 @@ class Penalty(Operator):
                 if not 0 <= weight < np.inf:
                     raise ValueError(f"{self.name}: {name} is {weight}, expected 0 or more")
         self.cell = prod(self.spacing)
-        self.inner = grid.interior(1)
-        self.shape = grid.padded_shape(1)
+        self._inner = grid.interior(1)
+        self._shape = grid.padded_shape(1)
 
     def check(self, m: Any) -> None:
         with agreed(self.grid.comm):
-            self.require("m", np.shape(m), self.shape)
+            self.require("m", np.shape(m), self._shape)
             self.require("m", str(np.asarray(m).dtype), "float64", "dtype")
 
     def pair(self, axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...], tuple[slice, ...]]:
@@ -57,7 +57,7 @@ class Penalty(Operator):
         grid = self.grid
         ends = grid.stop[axis] == grid.shape[axis] and not grid.periodic[axis]
         count = grid.patch_shape[axis] - int(ends)
-        first, second, place = list(self.inner), list(self.inner), [slice(None)] * grid.ndim
+        first, second, place = list(self._inner), list(self._inner), [slice(None)] * grid.ndim
         first[axis], second[axis] = slice(1, 1 + count), slice(2, 2 + count)
         place[axis] = slice(0, count)
         return tuple(first), tuple(second), tuple(place)

@@ -82,7 +82,7 @@ class Tikhonov(Penalty):
             difference = self.difference(m, axis)
             total += self.alpha * float(np.vdot(difference, difference))
         if self.beta:
-            distance = m[self.inner] - self._reference
+            distance = m[self._inner] - self._reference
             total += self.beta * float(np.vdot(distance, distance))
         return np.asarray(0.5 * self.cell * total)
 
@@ -92,19 +92,19 @@ class Tikhonov(Penalty):
             pair = self.difference(m, axis), self.difference(v, axis)
             total += self.alpha * float(np.vdot(*pair))
         if self.beta:
-            distance = m[self.inner] - self._reference
-            total += self.beta * float(np.vdot(distance, v[self.inner]))
+            distance = m[self._inner] - self._reference
+            total += self.beta * float(np.vdot(distance, v[self._inner]))
         return np.asarray(self.cell * total)
 
     def vjp(self, cotangents: Any, inputs: Any, outputs: Any) -> Any:
         (w,), (m,) = cotangents, inputs
         scale = w * self.cell
-        gradient = np.zeros(self.shape)
+        gradient = np.zeros(self._shape)
         if self.alpha:
             for axis in range(self.grid.ndim):
                 flux = self.difference(m, axis)
                 flux *= scale * self.alpha
                 self.add_transposed(gradient, flux, axis)
         if self.beta:
-            gradient[self.inner] += scale * self.beta * (m[self.inner] - self._reference)
+            gradient[self._inner] += scale * self.beta * (m[self._inner] - self._reference)
         return (gradient,)

@@ -91,7 +91,7 @@ class TotalVariation(Penalty):
         along = [self.difference(m, axis) for axis in range(self.grid.ndim)]
         weights = self._slopes(along)
         np.divide(w * self.alpha * self.cell, weights, out=weights)
-        gradient = np.zeros(self.shape)
+        gradient = np.zeros(self._shape)
         for axis, flux in enumerate(along):
             flux *= weights[self.pair(axis)[2]]
             self.add_transposed(gradient, flux, axis)
