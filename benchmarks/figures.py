@@ -42,7 +42,7 @@ def bars(ax: Axes, values: Mapping[str, float], colours: Sequence[str] | str, la
     ax.bar_label(drawn, fmt="%.4g", padding=3)
     ax.invert_yaxis()
     ax.set_xlabel(label)
-    ax.set_xlim(0, 1.25 * max(values.values()))
+    ax.set_xlim(0, 1.35 * max(values.values()))
 
 
 def limit(ax: Axes, value: float, text: str) -> None:
