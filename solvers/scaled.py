@@ -21,8 +21,7 @@ class DiagonalRoot:
 
     def __init__(self, pattern: Pattern) -> None:
         begin, end = pattern.row_range
-        rows = np.repeat(np.arange(begin, end), np.diff(pattern.indptr))
-        self._entries = np.flatnonzero(pattern.indices == rows)
+        self._entries = np.flatnonzero(pattern.indices == pattern.rows)
         self._rows = pattern.indices[self._entries] - begin
         self._count = end - begin
 

@@ -163,6 +163,23 @@ def test_adjoints_of_kept_preconditioners_that_are_not_symmetric() -> None:
 
 
 @everywhere
+def test_a_rank_without_rows_keeps_its_preconditioner_too() -> None:
+    comm = communicator()
+    own = 0 if 0 < comm.rank == comm.size - 1 else 3 + comm.rank
+    begin = sum(comm.allgather(own)[: comm.rank])
+    pattern = Pattern(own * np.arange(own + 1), begin + np.tile(np.arange(own), own))
+    options = {"ksp_type": "cg", "pc_type": "jacobi"}
+    with LinearSolve(
+        pattern, symmetric=True, rtol=1e-12, warm=True, lag=3.0, options=options
+    ) as solve:
+        for factor in (1.0, 3.0, 7.0):
+            block = np.diag(factor * (1.0 + begin + np.arange(own))) + 0.3
+            x = solve(block.ravel(), np.ones(own))
+            np.testing.assert_allclose(x, np.linalg.solve(block, np.ones(own)), rtol=1e-9)
+        assert solve.setups == 1
+
+
+@everywhere
 def test_by_default_each_matrix_has_its_own_preconditioner() -> None:
     problem = Problem()
     for step in range(3):
