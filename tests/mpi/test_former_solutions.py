@@ -100,5 +100,6 @@ def test_the_same_solution_again_tells_nothing_new() -> None:
     remember(former, dense, second)
     for _ in range(REMEMBERED + 1):
         remember(former, dense, second)
-    for _ in range(2):
-        np.testing.assert_allclose(start(former, dense, b), first[dense.rows], atol=1e-5)
+    np.testing.assert_allclose(start(former, dense, b), first[dense.rows], atol=1e-5)
+    again = start(former, dense, dense.matrix @ second)
+    np.testing.assert_allclose(again, second[dense.rows], rtol=1e-10)  # it is remembered as it was
