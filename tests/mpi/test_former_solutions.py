@@ -45,7 +45,9 @@ class Dense:
 def start(former: FormerSolutions, dense: Dense, b: Array) -> Array:
     found = former.start(b[dense.rows], dense.root, dense.product)
     assert found is not None
-    return found
+    copy = found.copy()
+    found[...] = np.nan  # it is the caller's
+    return copy
 
 
 def remember(former: FormerSolutions, dense: Dense, x: Array) -> None:
@@ -101,5 +103,4 @@ def test_the_same_solution_again_tells_nothing_new() -> None:
     for _ in range(REMEMBERED + 1):
         remember(former, dense, second)
     np.testing.assert_allclose(start(former, dense, b), first[dense.rows], atol=1e-5)
-    again = start(former, dense, dense.matrix @ second)
-    np.testing.assert_allclose(again, second[dense.rows], rtol=1e-10)  # it is remembered as it was
+    np.testing.assert_allclose(start(former, dense, b), first[dense.rows], atol=1e-5)
