@@ -387,46 +387,6 @@ def _keep(kept: Any, level: int, u: Any, now: int, low: int, stop: int, height: 
         stream(kept, (level * rows + i) * pitch + GHOST, u, (now + i) * pitch + GHOST, count)
 
 
-@njit(**_PART)
-def _step_rows(
-    stage: int, n: int, i: int, count: int, begin: bool, odd: int, level: int,
-    u: Any, height: int, psi0: Any, lines: int, psi1: Any, phi0: Any, phi1: Any,
-    kept_u: Any, kept_psi0: Any, kept_psi1: Any, keep: bool,
-    c2: Any, half0: Any, half1: Any, node0: Any, node1: Any, weights: Any, surface: bool,
-    receivers: Any, sources: Any, ring: Any, along: Any, width: int,
-) -> None:  # fmt: skip
-    """Take one or two rows of step ``n`` forwards, with which a task begins or not."""
-    w01, w02, v01, v02, w11, w12, v11, v12 = weights
-    rows = height + 2 * GHOST
-    now, new = (1 - odd) * rows, odd * rows
-    memory = odd * lines, (1 - odd) * lines, level * lines if keep else -1
-    if stage and surface and begin and i == GHOST:
-        _images(u, now)
-    pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
-    for k in range(i - 2 if begin else i + 1, i + 1 if pair else i + 1 + count):
-        _flux_down(ring, stage, psi0, memory, kept_psi0, u, now, c2, k, half0, width, w01, w02)
-    for r in range(count):
-        _record(u, now, i + r, receivers, n)
-        _flux_along(along, r, u, now, c2, i + r, width, w11, w12)
-        if len(half1.lines):
-            _absorb_fluxes(psi1, along, r, u, now, c2, i + r, half1, w11, w12)
-            if keep:
-                _keep_columns(kept_psi1, level * rows + i + r, psi1, i + r)
-    if pair:
-        _leap_pair(u, now, new, c2, ring, stage, along, i, width, w01, w02, v01, v02, v11, v12)
-    else:
-        for r in range(count):
-            _leap(u, now, new, ring, stage, along, r, i + r, width, v01, v02, v11, v12)
-            if node0.slot[i + r] >= 0:
-                _absorb_down(u, new, phi0, ring, stage, i + r, node0, width, v01, v02)
-    for r in range(count):
-        if len(node1.lines):
-            _absorb_along(u, new, phi1, along, r, i + r, node1, width, v11, v12)
-        _finish(u, new, i + r, sources, n, surface)
-    if keep:
-        _keep(kept_u, level, u, now, i, i + count, height)
-
-
 @njit(parallel=True, **_ENTRY)
 def advance(
     first: int, last: int, offset: int, parts: Any, steps: int, neighbours: Any,
@@ -443,13 +403,14 @@ def advance(
     ``(fill, low, high)``: steps ``low`` … ``high − 1`` of it in shares, or about borders; those
     after an exchange of ghosts are in a call of their own.
     """
+    w01, w02, v01, v02, w11, w12, v11, v12 = weights
     threads, keep = work.shape[0] - 1, kept_u.shape[0] > 0
-    height, width = u.shape[1] - 2 * GHOST, columns - 2 * GHOST
+    rows, lines = u.shape[1], psi0.shape[1]
+    height, width = rows - 2 * GHOST, columns - 2 * GHOST
     field, memory0, levels = _flat(u), _flat(psi0), _flat(kept_u)
     levels0, levels1 = _flat(kept_psi0), _flat(kept_psi1)
-    for n in range(first, last, steps):
-        stages = min(steps, last - n)
-        phase, level = n - first + offset, n - first + kept_from
+    for begin in range(first, last, steps):
+        stages, phase = min(steps, last - begin), begin - first + offset
         for x in range(len(parts)):
             part = parts[x, 0], parts[x, 1], parts[x, 2]
             if surface and not part[1]:
@@ -459,18 +420,45 @@ def advance(
                 for turn in _turns(part, stages, t, threads, height, neighbours):
                     for stage in range(part[1], min(part[2], stages)):
                         start, end = _rows(part[0], stage, t, threads, height, neighbours)
-                        row = turn - stage * LAG
+                        row, n, odd = turn - stage * LAG, begin + stage, (phase + stage) % 2
+                        now, new, level = (1 - odd) * rows, odd * rows, n - first + kept_from
+                        memory = odd * lines, (1 - odd) * lines, level * lines if keep else -1
                         for i in range(max(row, start), min(row + TURN, end), 2):
-                            _step_rows(
-                                stage, n + stage, i, min(2, end - i), i == start,
-                                (phase + stage) % 2, level + stage,
-                                field, height, memory0, psi0.shape[1], psi1, phi0, phi1,
-                                levels, levels0, levels1, keep,
-                                c2, half0, half1, node0, node1, weights, surface,
-                                receivers, sources, ring, along, width,
-                            )  # fmt: skip
+                            count = min(2, end - i)
+                            if stage and surface and i == start == GHOST:
+                                _images(field, now)
+                            pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
+                            new_row = i - 2 if i == start else i + 1
+                            for k in range(new_row, i + 1 if pair else i + 1 + count):
+                                _flux_down(ring, stage, memory0, memory, levels0, field, now, c2, k,
+                                           half0, width, w01, w02)  # fmt: skip
+                            for r in range(count):
+                                _record(field, now, i + r, receivers, n)
+                                _flux_along(along, r, field, now, c2, i + r, width, w11, w12)
+                                if len(half1.lines):
+                                    _absorb_fluxes(psi1, along, r, field, now, c2, i + r, half1,
+                                                   w11, w12)  # fmt: skip
+                                    if keep:
+                                        _keep_columns(levels1, level * rows + i + r, psi1, i + r)
+                            if pair:
+                                _leap_pair(field, now, new, c2, ring, stage, along, i, width,
+                                           w01, w02, v01, v02, v11, v12)  # fmt: skip
+                            else:
+                                for r in range(count):
+                                    _leap(field, now, new, ring, stage, along, r, i + r, width,
+                                          v01, v02, v11, v12)  # fmt: skip
+                                    if node0.slot[i + r] >= 0:
+                                        _absorb_down(field, new, phi0, ring, stage, i + r, node0,
+                                                     width, v01, v02)  # fmt: skip
+                            for r in range(count):
+                                if len(node1.lines):
+                                    _absorb_along(field, new, phi1, along, r, i + r, node1, width,
+                                                  v11, v12)  # fmt: skip
+                                _finish(field, new, i + r, sources, n, surface)
+                            if keep:
+                                _keep(levels, level, field, now, i, i + count, height)
             for stage in range(part[1], min(part[2], stages) if part[0] else 1):
-                _collect(receivers, n + stage)
+                _collect(receivers, begin + stage)
 
 
 # In reverse
@@ -644,45 +632,6 @@ def _adjoint_leap_pair(
         put(total, c + _2, j, take(total, c + _2, j, 6) + d4 * e4, 6)
 
 
-@njit(**_PART)
-def _step_rows_back(
-    stage: int, n: int, i: int, count: int, begin: bool, odd: int, level: int,
-    lam: Any, height: int, mu0: Any, mu1: Any, phi0: Any, phi1: Any,
-    kept_u: Any, kept_psi0: Any, kept_psi1: Any,
-    c2: Any, half0: Any, half1: Any, node0: Any, node1: Any, weights: Any, surface: bool,
-    receivers: Any, sources: Any, ring: Any, z: Any, along: Any, line: Any, width: int, totals: Any,
-) -> None:  # fmt: skip
-    """Take one or two rows of step ``n`` back, with which a task begins or not."""
-    w01, w02, v01, v02, w11, w12, v11, v12 = weights
-    rows = height + 2 * GHOST
-    now, new, u, psi0 = (1 - odd) * rows, odd * rows, level * rows, level * len(half0.lines)
-    pitch = lam.shape[1]
-    prefetch(kept_u, (u + i + AHEAD) * pitch, count * pitch)
-    if stage and surface and begin and i == GHOST:
-        _images(lam, now)
-    pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
-    for k in range(i - 2 if begin else i + 1, i + 1 if pair else i + 1 + count):
-        # What another share adds goes into a row that is never looked at.
-        at = k if not begin or k > i or i == GHOST else 0
-        _adjoint_flux_down(ring, z, stage, odd, mu0, phi0, lam, now, kept_u, u, kept_psi0, psi0, c2,
-                           totals[0], k, begin and k == i - 2, at, half0, node0, width,
-                           w01, w02)  # fmt: skip
-    for r in range(count):
-        _record(lam, now, i + r, sources, n)
-        _adjoint_along(along, r, lam, now, kept_u, u, c2, totals[1], i + r, half1, width,
-                       w11, w12)  # fmt: skip
-        _absorb_adjoint_along(along, line, r, mu1, phi1, lam, now, kept_u, u, kept_psi1, u, c2,
-                              totals[1], i + r, half1, node1, w11, w12)  # fmt: skip
-    if pair:
-        _adjoint_leap_pair(lam, now, new, kept_u, u, c2, totals[0], ring, stage, along, i, width,
-                           w01, w02, v01, v02, v11, v12)  # fmt: skip
-    else:
-        for r in range(count):
-            _leap(lam, now, new, ring, stage, along, r, i + r, width, v01, v02, v11, v12)
-    for r in range(count):
-        _finish(lam, new, i + r, receivers, n, surface)
-
-
 @njit(parallel=True, **_ENTRY)
 def reverse(
     first: int, last: int, offset: int, parts: Any, steps: int, neighbours: Any,
@@ -697,14 +646,14 @@ def reverse(
     ``advance`` has kept, with step ``first`` at ``kept_from``; here sources are recorded, and
     receivers act. ``totals`` are the sums of ``∂λ ∂u`` at the half points of either axis.
     """
-    threads = work.shape[0] - 1
-    height, width = lam.shape[1] - 2 * GHOST, columns - 2 * GHOST
+    w01, w02, v01, v02, w11, w12, v11, v12 = weights
+    threads, rows, pitch = work.shape[0] - 1, lam.shape[1], lam.shape[2]
+    height, width = rows - 2 * GHOST, columns - 2 * GHOST
     field, memory0, memory1, kept, kept0 = (_flat(lam), _flat(mu0), _flat(phi0), _flat(kept_u),
                                             _flat(kept_psi0))  # fmt: skip
     kept1 = _flat(kept_psi1)
-    for n in range(last - 1, first - 1, -steps):
-        stages = min(steps, n + 1 - first)
-        phase, level = last - 1 - n + offset, n - first + kept_from
+    for begin in range(last - 1, first - 1, -steps):
+        stages, phase = min(steps, begin + 1 - first), last - 1 - begin + offset
         for x in range(len(parts)):
             part = parts[x, 0], parts[x, 1], parts[x, 2]
             if surface and not part[1]:
@@ -715,15 +664,39 @@ def reverse(
                 for turn in _turns(part, stages, t, threads, height, neighbours):
                     for stage in range(part[1], min(part[2], stages)):
                         start, end = _rows(part[0], stage, t, threads, height, neighbours)
-                        row = turn - stage * LAG
+                        row, n, odd = turn - stage * LAG, begin - stage, (phase + stage) % 2
+                        now, new, level = (1 - odd) * rows, odd * rows, n - first + kept_from
+                        u, psi = level * rows, level * kept_psi0.shape[1]
                         for i in range(max(row, start), min(row + TURN, end), 2):
-                            _step_rows_back(
-                                stage, n - stage, i, min(2, end - i), i == start,
-                                (phase + stage) % 2, level - stage,
-                                field, height, memory0, mu1, memory1, phi1,
-                                kept, kept0, kept1,
-                                c2, half0, half1, node0, node1, weights, surface,
-                                receivers, sources, ring, z, along, line, width, totals,
-                            )  # fmt: skip
+                            count = min(2, end - i)
+                            prefetch(kept, (u + i + AHEAD) * pitch, count * pitch)
+                            if stage and surface and i == start == GHOST:
+                                _images(field, now)
+                            pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
+                            new_row = i - 2 if i == start else i + 1
+                            for k in range(new_row, i + 1 if pair else i + 1 + count):
+                                # What another share adds goes into a row that is never looked at.
+                                at = k if k > start or start == GHOST else 0
+                                _adjoint_flux_down(ring, z, stage, odd, memory0, memory1, field,
+                                                   now, kept, u, kept0, psi, c2, totals[0], k,
+                                                   k == start - 2, at, half0, node0, width,
+                                                   w01, w02)  # fmt: skip
+                            for r in range(count):
+                                _record(field, now, i + r, sources, n)
+                                _adjoint_along(along, r, field, now, kept, u, c2, totals[1], i + r,
+                                               half1, width, w11, w12)  # fmt: skip
+                                _absorb_adjoint_along(along, line, r, mu1, phi1, field, now, kept,
+                                                      u, kept1, u, c2, totals[1], i + r, half1,
+                                                      node1, w11, w12)  # fmt: skip
+                            if pair:
+                                _adjoint_leap_pair(field, now, new, kept, u, c2, totals[0], ring,
+                                                   stage, along, i, width, w01, w02, v01, v02,
+                                                   v11, v12)  # fmt: skip
+                            else:
+                                for r in range(count):
+                                    _leap(field, now, new, ring, stage, along, r, i + r, width,
+                                          v01, v02, v11, v12)  # fmt: skip
+                            for r in range(count):
+                                _finish(field, new, i + r, receivers, n, surface)
             for stage in range(part[1], min(part[2], stages) if part[0] else 1):
-                _collect(sources, n - stage)
+                _collect(sources, begin - stage)
