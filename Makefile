@@ -85,6 +85,8 @@ lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m mypy examples/*.py
+	$(PY) -m mypy benchmarks/*.py
 
 test-serial: setup
 	rm -rf $(CHECKS)

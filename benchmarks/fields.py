@@ -80,7 +80,7 @@ def allocated(ranks: int, patch: int, folder: str) -> float | None:
     problem.minimised(MEMORY + 3, state=Path(folder) / f"{ranks}.npz", every=MEMORY + 2)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return max(group.allgather(most)) / (8 * patch**2)
+    return float(max(group.allgather(most))) / (8 * patch**2)
 
 
 def needed(nodes: int, length: float, bounded: bool) -> int:

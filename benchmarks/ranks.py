@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numba
@@ -58,7 +59,7 @@ def on_one(run: Callable[[], Any], threads: int) -> Callable[[], None]:
 def main() -> None:
     chosen = parser(__doc__).parse_args()
     comm = communicator()
-    if comm.size > numba.config.NUMBA_NUM_THREADS:
+    if comm.size > numba.config.NUMBA_NUM_THREADS:  # type: ignore[attr-defined, unused-ignore]
         raise SystemExit(f"set NUMBA_NUM_THREADS to {comm.size}, the number of ranks")
     nodes, steps = (300, 50) if chosen.quick else (1000, 100)
     shots = survey(nodes, steps, 1)
@@ -74,9 +75,9 @@ def main() -> None:
         silence(silent.propagator)
         measured = interleaved(
             {
-                "ranks": lambda many=many, own=own: many(*own),
-                "without exchange": lambda silent=silent, own=own: silent(*own),
-                "threads": on_one(lambda one=one, fields=fields: one(*fields), comm.size),
+                "ranks": partial(many, *own),
+                "without exchange": partial(silent, *own),
+                "threads": on_one(partial(one, *fields), comm.size),
             },
             3 if chosen.quick else 9,
         )

@@ -219,4 +219,4 @@ def _roofline(
 def _peak() -> float:
     """Return the largest resident memory of all ranks together, in bytes."""
     mine = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return sum(communicator().allgather(mine))
+    return float(sum(communicator().allgather(mine)))

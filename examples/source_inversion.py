@@ -232,7 +232,7 @@ class SourceInversion:
             "exact": gather(self.exact),
         }
         parts = comm.gather((self.transport.sensors, self.traces(unknowns), self.data))
-        if comm.rank:
+        if parts is None:
             return fields
         shape = len(self.positions), len(self.times)
         series = {"predicted": np.zeros(shape), "observed": np.zeros(shape)}
