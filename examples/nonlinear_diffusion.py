@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from command_line import one_message, parsed
-from plotting import pyplot
+from plotting import save, subplots
 from run_report import Report, add_options
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import Bounds
@@ -161,12 +161,9 @@ class Inversion:
 
 def draw_law(path: Path, inversion: Inversion, start: Any, theta: Any, true: Any) -> None:
     """Draw the law to be found, that of the start and that of the end, and how often u occurs."""
-    plt = pyplot()
     u = np.linspace(*inversion.range, 401)
     exact, found = exact_law(u), inversion.law(u, theta)
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=(7, 6), sharex=True, height_ratios=(2.2, 1), layout="constrained"
-    )
+    figure, (above, below) = subplots(2, 1, figsize=(7, 6), sharex=True, height_ratios=(2.2, 1))
     above.plot(u, exact, "k", linewidth=4, alpha=0.3, label="exact")
     above.plot(u, found, "C0", label="learned")
     above.plot(u, inversion.law(u, start), "C1--", label="start")
@@ -180,19 +177,15 @@ def draw_law(path: Path, inversion: Inversion, start: Any, theta: Any, true: Any
     counts = below.twinx()
     counts.hist(true.ravel(), bins=60, range=inversion.range, color="grey", alpha=0.35)
     counts.set(ylabel="nodes with that u")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
 
 
 def draw_temperatures(path: Path, fields: dict[str, Any]) -> None:
     """Draw u, its observations, and how far the fitted u is from it, for each experiment."""
-    plt = pyplot()
     rows = fields["true"], fields["data"], fields["u"] - fields["true"]
     count = len(rows[0])
     greatest, largest = float(rows[0].max()), float(np.abs(rows[2]).max())
-    figure, axes = plt.subplots(
-        3, count, figsize=(2.4 * count + 1.2, 7.4), sharex=True, sharey=True, layout="constrained"
-    )
+    figure, axes = subplots(3, count, figsize=(2.4 * count + 1.2, 7.4), sharex=True, sharey=True)
     names = "temperature u", "observations (white: none)", "fitted − true u"
     for name, line, row in zip(names, axes, rows):
         difference = row is rows[2]
@@ -208,8 +201,7 @@ def draw_temperatures(path: Path, fields: dict[str, Any]) -> None:
         axis.set(title=f"experiment {number + 1}")
     for axis in axes[-1]:
         axis.set(xlabel="x")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
 
 
 def arguments() -> argparse.Namespace:

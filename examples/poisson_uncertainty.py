@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from command_line import one_message, parsed
-from plotting import pyplot
+from plotting import save, subplots
 from poisson_inversion import FIELDS, Inversion
 from run_report import Report, add_options
 
@@ -122,8 +122,7 @@ def uncertainty(
 
 def draw(path: Path, fields: dict[str, Any], eigenvalues: Any, title: str) -> None:
     """Draw error and standard deviations side by side, and the eigenvalues."""
-    plt = pyplot()
-    figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
+    figure, axes = subplots(2, 2, figsize=(9, 7))
     error = np.abs(fields["kappa"] - fields["exact"])
     most = float(max(np.quantile(error, 0.995), np.quantile(fields["posterior"], 0.995)))
     panels = [
@@ -144,8 +143,7 @@ def draw(path: Path, fields: dict[str, Any], eigenvalues: Any, title: str) -> No
     axis.set(title="eigenvalues of the Hessian relative to the prior", xlabel="number")
     axis.grid(alpha=0.3)
     figure.suptitle(title)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
 
 
 def arguments() -> argparse.Namespace:

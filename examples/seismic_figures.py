@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from plotting import pyplot
+from plotting import save, subplots
 from seismic import Model
 
 
@@ -24,15 +24,13 @@ def draw_models(path: Path, model: Model, found: Any, name: str, label: str) -> 
     label : str
         Quantity and unit, for the colour bars.
     """
-    plt = pyplot()
     true, start = model.true[name], model.start[name]
     rows, columns = model.shape
     km = model.spacing / 1e3
     extent = (-0.5 * km, (columns - 0.5) * km, (rows - 0.5) * km, -0.5 * km)
     low, high = float(true.min()), float(true.max())
     largest = float(np.abs(start - true).max())
-    figure, axes = plt.subplots(2, 2, figsize=(11, 5.2), layout="constrained", sharex=True,
-                                sharey=True)  # fmt: skip
+    figure, axes = subplots(2, 2, figsize=(11, 5.2), sharex=True, sharey=True)
     panels = [
         ("true", true, "viridis", low, high, label),
         ("start", start, "viridis", low, high, label),
@@ -51,8 +49,7 @@ def draw_models(path: Path, model: Model, found: Any, name: str, label: str) -> 
         axis.set_ylabel("depth (km)")
     axes[0, 0].plot(*model.receivers.T[::-1] / 1e3, "w.", markersize=1.5)
     axes[0, 0].plot(*model.sources.T[::-1] / 1e3, "r*", markersize=6, clip_on=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
 
 
 def draw_slices(path: Path, model: Model, found: Any, name: str, label: str) -> None:
@@ -69,14 +66,12 @@ def draw_slices(path: Path, model: Model, found: Any, name: str, label: str) -> 
     label : str
         Quantity and unit, for the colour bars.
     """
-    plt = pyplot()
     true, start = model.true[name], model.start[name]
     km = model.spacing / 1e3
     depth, y = 3 * model.shape[0] // 8, model.shape[1] // 2
     low, high = float(true.min()), float(true.max())
     largest = float(np.abs(start - true).max())
-    figure, axes = plt.subplots(2, 4, figsize=(12, 5.2), layout="constrained", sharex=True,
-                                height_ratios=model.shape[1::-1])  # fmt: skip
+    figure, axes = subplots(2, 4, figsize=(12, 5.2), sharex=True, height_ratios=model.shape[1::-1])
     panels = [
         ("true", true, "viridis", low, high),
         ("start", start, "viridis", low, high),
@@ -99,8 +94,7 @@ def draw_slices(path: Path, model: Model, found: Any, name: str, label: str) -> 
     axes[1, 0].set_ylabel(f"depth (km), at y = {y * km:.2f} km")
     axes[0, 0].plot(*model.receivers.T[:0:-1] / 1e3, "w.", markersize=2)
     axes[0, 0].plot(*model.sources.T[:0:-1] / 1e3, "r*", markersize=7)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
 
 
 def section(field: Any) -> Any:
@@ -110,10 +104,7 @@ def section(field: Any) -> Any:
 
 def draw_wavefield(path: Path, frames: list[tuple[float, Any]], extent: Any, label: str) -> None:
     """Draw one shot's wavefield at several times, each scaled by its own greatest value."""
-    plt = pyplot()
-    figure, axes = plt.subplots(
-        2, (len(frames) + 1) // 2, figsize=(11, 5.2), layout="constrained", sharex=True, sharey=True
-    )
+    figure, axes = subplots(2, (len(frames) + 1) // 2, figsize=(11, 5.2), sharex=True, sharey=True)
     for axis, (seconds, field) in zip(axes.flat, frames):
         largest = float(np.quantile(np.abs(field), 0.998)) or 1.0
         image = axis.imshow(
@@ -125,8 +116,7 @@ def draw_wavefield(path: Path, frames: list[tuple[float, Any]], extent: Any, lab
         axis.set_xlabel("x (km)")
     for axis in axes[:, 0]:
         axis.set_ylabel("depth (km)")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
 
 
 def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -> None:
@@ -141,7 +131,6 @@ def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -
     label : str
         Quantity and unit, for the colour bar.
     """
-    plt = pyplot()
     observed = gathers["observed"]
     largest = float(np.quantile(np.abs(observed), 0.99)) or 1.0
     panels = {
@@ -150,7 +139,7 @@ def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -
         "inverted": gathers["inverted"],
         "inverted − observed": gathers["inverted"] - observed,
     }
-    figure, axes = plt.subplots(1, 4, figsize=(11, 4.2), layout="constrained", sharey=True)
+    figure, axes = subplots(1, 4, figsize=(11, 4.2), sharey=True)
     extent = (0, len(observed), model.steps * model.dt, 0)
     for axis, (title, values) in zip(axes, panels.items()):
         image = axis.imshow(
@@ -159,5 +148,4 @@ def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -
         axis.set(title=title, xlabel="receiver")
     axes[0].set_ylabel("time (s)")
     figure.colorbar(image, ax=axes[-1], label=label)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
