@@ -12,8 +12,6 @@ bounds that hold many nodes.
 from __future__ import annotations
 
 import gc
-import resource
-import sys
 import tempfile
 import time
 import tracemalloc
@@ -27,9 +25,8 @@ from mpi4py import MPI
 from adjoint import Variable, communicator
 from adjoint.comm import Allreduce, CartesianGrid, HaloExchange
 from adjoint.optimize import Result
+from adjoint.optimize.evaluation import resident
 from adjoint.solvers import InnerProduct, Tikhonov, minimize_field
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 BOUNDS = (0.0, 1.2)
 MEMORY = 10
@@ -133,7 +130,7 @@ def main() -> None:
           ["inner product", *(f"{n}×{n}" for n in refined)])  # fmt: skip
 
     result, inversion, seconds = million(nodes, iterations)
-    peaks = comm.allgather(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    peaks = comm.allgather(resident())
     spent = comm.allreduce(seconds, MPI.SUM)
     error = inversion.error(result.theta)
     table(

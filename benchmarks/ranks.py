@@ -9,13 +9,12 @@ save. NUMBA_NUM_THREADS must be at least the number of ranks, which sleep while 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numba
-from harness import interleaved, parser, ratio, table, write
+from harness import interleaved, on_one, parser, ratio, table, write
 from mpi4py import MPI
 from waves import MEDIA, homogeneous, survey
 
@@ -40,20 +39,11 @@ def silence(loop: Any) -> None:
         setattr(holder, name, NoExchange())
 
 
-def on_one(run: Callable[[], Any], threads: int) -> Callable[[], None]:
-    """Return a case in which rank 0 runs with so many threads, while the others sleep."""
-    comm = communicator()
-
-    def case() -> None:
-        if comm.rank == 0:
-            numba.set_num_threads(threads)
-            run()
-            numba.set_num_threads(1)
-        arrived = comm.Ibarrier()
-        while not arrived.Test():
-            time.sleep(1e-3)
-
-    return case
+def with_threads(run: Callable[[], Any], threads: int) -> None:
+    """Run with so many threads, and leave one."""
+    numba.set_num_threads(threads)
+    run()
+    numba.set_num_threads(1)
 
 
 def main() -> None:
@@ -77,7 +67,7 @@ def main() -> None:
             {
                 "ranks": partial(many, *own),
                 "without exchange": partial(silent, *own),
-                "threads": on_one(partial(one, *fields), comm.size),
+                "threads": partial(on_one, partial(with_threads, partial(one, *fields), comm.size)),
             },
             3 if chosen.quick else 9,
         )
