@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from basin import LENGTH, velocity
 from plotting import save, subplots
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ def draw(path: Path, inversion: SourceInversion, found: dict[str, Any], loss: li
 
 def draw_sources(figure: Any, axes: Any, inversion: SourceInversion, found: dict[str, Any]) -> None:
     """Draw the true source with streamlines, the found one with sensors, and their difference."""
-    from source_inversion import LENGTH, velocity
-
     exact, estimate = 1e3 * found["exact"], 1e3 * found["found"]
     most, off = float(exact.max()), float(np.abs(estimate - exact).max())
     panels = [
