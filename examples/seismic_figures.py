@@ -24,29 +24,15 @@ def draw_models(path: Path, model: Model, found: Any, name: str, label: str) -> 
     label : str
         Quantity and unit, for the colour bars.
     """
-    true, start = model.true[name], model.start[name]
-    rows, columns = model.shape
-    km = model.spacing / 1e3
-    extent = (-0.5 * km, (columns - 0.5) * km, (rows - 0.5) * km, -0.5 * km)
-    low, high = float(true.min()), float(true.max())
-    largest = float(np.abs(start - true).max())
     figure, axes = subplots(2, 2, figsize=(11, 5.2), sharex=True, sharey=True)
-    panels = [
-        ("true", true, "viridis", low, high, label),
-        ("start", start, "viridis", low, high, label),
-        ("inverted", found, "viridis", low, high, label),
-        ("inverted − true", found - true, "RdBu_r", -largest, largest, "difference of " + label),
-    ]
-    for axis, (title, values, colours, least, greatest, bar) in zip(axes.flat, panels):
-        image = axis.imshow(
-            values, extent=extent, cmap=colours, vmin=least, vmax=greatest, aspect="auto"
-        )
+    panels = _panels(model.true[name], model.start[name], found)
+    bars = label, label, label, f"difference of {label}"
+    for axis, (title, values, scale), bar in zip(axes.flat, panels, bars):
+        extent = _extent(values.shape, model.spacing)
+        image = axis.imshow(values, extent=extent, aspect="auto", **scale)
         figure.colorbar(image, ax=axis, label=bar)
         axis.set(title=title)
-    for axis in axes[-1]:
-        axis.set_xlabel("x (km)")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("depth (km)")
+    _name_sides(axes)
     axes[0, 0].plot(*model.receivers.T[::-1] / 1e3, "w.", markersize=1.5)
     axes[0, 0].plot(*model.sources.T[::-1] / 1e3, "r*", markersize=6, clip_on=False)
     save(figure, path)
@@ -66,23 +52,13 @@ def draw_slices(path: Path, model: Model, found: Any, name: str, label: str) -> 
     label : str
         Quantity and unit, for the colour bars.
     """
-    true, start = model.true[name], model.start[name]
     km = model.spacing / 1e3
     depth, y = 3 * model.shape[0] // 8, model.shape[1] // 2
-    low, high = float(true.min()), float(true.max())
-    largest = float(np.abs(start - true).max())
     figure, axes = subplots(2, 4, figsize=(12, 5.2), sharex=True, height_ratios=model.shape[1::-1])
-    panels = [
-        ("true", true, "viridis", low, high),
-        ("start", start, "viridis", low, high),
-        ("inverted", found, "viridis", low, high),
-        ("inverted − true", found - true, "RdBu_r", -largest, largest),
-    ]
-    for (level, upright), (title, values, colours, least, greatest) in zip(axes.T, panels):
+    panels = _panels(model.true[name], model.start[name], found)
+    for (level, upright), (title, values, scale) in zip(axes.T, panels):
         for axis, part in ((level, values[depth]), (upright, section(values))):
-            rows, columns = part.shape
-            extent = (-0.5 * km, (columns - 0.5) * km, (rows - 0.5) * km, -0.5 * km)
-            image = axis.imshow(part, extent=extent, cmap=colours, vmin=least, vmax=greatest)
+            image = axis.imshow(part, extent=_extent(part.shape, model.spacing), **scale)
         level.axhline(y * km, color="k", linestyle=":", linewidth=1)
         upright.axhline(depth * km, color="k", linestyle=":", linewidth=1)
         level.set_title(title)
@@ -95,6 +71,32 @@ def draw_slices(path: Path, model: Model, found: Any, name: str, label: str) -> 
     axes[0, 0].plot(*model.receivers.T[:0:-1] / 1e3, "w.", markersize=2)
     axes[0, 0].plot(*model.sources.T[:0:-1] / 1e3, "r*", markersize=7)
     save(figure, path)
+
+
+def _panels(true: Any, start: Any, found: Any) -> list[tuple[str, Any, dict[str, Any]]]:
+    """Return titles, fields and their colours; the last is how far the inverted model is off."""
+    fields = {"cmap": "viridis", "vmin": float(true.min()), "vmax": float(true.max())}
+    largest = float(np.abs(start - true).max())
+    off = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
+    return [
+        ("true", true, fields), ("start", start, fields), ("inverted", found, fields),
+        ("inverted − true", found - true, off),
+    ]  # fmt: skip
+
+
+def _extent(shape: tuple[int, int], spacing: float) -> tuple[float, ...]:
+    """Return where an image of nodes ends, in kilometres."""
+    rows, columns = shape
+    km = spacing / 1e3
+    return -0.5 * km, (columns - 0.5) * km, (rows - 0.5) * km, -0.5 * km
+
+
+def _name_sides(axes: Any) -> None:
+    """Write beside the outer ones of many axes what they are."""
+    for axis in axes[-1]:
+        axis.set_xlabel("x (km)")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("depth (km)")
 
 
 def section(field: Any) -> Any:
@@ -112,10 +114,7 @@ def draw_wavefield(path: Path, frames: list[tuple[float, Any]], extent: Any, lab
         )
         figure.colorbar(image, ax=axis, label=label)
         axis.set(title=f"t = {seconds:.2f} s")
-    for axis in axes[-1]:
-        axis.set_xlabel("x (km)")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("depth (km)")
+    _name_sides(axes)
     save(figure, path)
 
 
