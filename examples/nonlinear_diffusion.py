@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from command_line import one_message, parsed
+from command_line import add_observations, one_message, parsed
 from plotting import save, subplots
 from run_report import Report, add_options
 from scipy.ndimage import distance_transform_edt
@@ -142,9 +142,7 @@ class Inversion:
         return misfit
 
     def errors(self, theta: Any) -> tuple[float, float]:
-        """Return the greatest relative error of the law at the temperatures that occur, and that
-        in the L2 norm.
-        """
+        """Return the law's greatest relative error where temperatures occur, and in the L2 norm."""
         u = np.linspace(*self.range, 1001)
         exact = exact_law(u)
         difference = self.law(u, theta) - exact
@@ -211,15 +209,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--size", type=int, default=60, metavar="N", help="N×N nodes (default 60)")
     parser.add_argument("--iterations", type=int, default=300, help="of L-BFGS (default 300)")
-    parser.add_argument(
-        "--observed", type=float, default=0.8,
-        help="share of each patch's unknowns that is observed (default 0.8)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--noise", type=float, default=0.01,
-        help="standard deviation of the noise relative to the root mean square of u (default 0.01)",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of network, observations and noise")
+    add_observations(parser, noise=0.01)
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     add_options(parser, out="results/nonlinear")
     return parsed(parser)

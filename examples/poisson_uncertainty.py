@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from command_line import one_message, parsed
+from command_line import add_observations, one_message, parsed
 from plotting import save, subplots
 from poisson_inversion import FIELDS, Inversion
 from run_report import Report, add_options
@@ -154,13 +154,7 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--size", type=int, default=60, metavar="N", help="N×N nodes (default 60)")
     add("--field", choices=FIELDS, default="bumps", help="exact κ (default bumps)")
-    add("--observed", type=float, default=0.8, help="share of nodes observed (default 0.8)")
-    add(
-        "--noise",
-        type=float,
-        default=0.01,
-        help="standard deviation of the noise relative to the root mean square of u (default 0.01)",
-    )
+    add_observations(parser, noise=0.01)
     add(
         "--prior",
         type=float,
@@ -169,7 +163,6 @@ def arguments() -> argparse.Namespace:
     )
     add("--rank", type=int, default=60, help="number of eigenvalues (default 60)")
     add("--iterations", type=int, default=100, help="of Gauss-Newton, at most (default 100)")
-    add("--seed", type=int, default=0, help="of network, observations and noise")
     add_options(parser, out="results/poisson_uncertainty")
     return parsed(
         parser,
