@@ -18,7 +18,7 @@ Indices of inner loops are :mod:`~adjoint.solvers.unsigned`. Levels of a field l
 other in a single array of rows, so that a level is an offset and no slice. All is in one file
 because Numba's cache does not see changes in others. The loops of a sweep stand in one function:
 with the rows of a turn, or a thread's share, in functions of their own, as the elastic wave has
-them, a step in reverse was measured to take a tenth longer.
+them, a step in reverse was measured to take up to a tenth longer.
 """
 
 from __future__ import annotations

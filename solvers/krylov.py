@@ -259,9 +259,10 @@ class KrylovSolver:
         if self._lag <= 1:
             return
         norms = self._ksp.getConvergenceHistory()
-        if len(norms) < 2 or not 0 < norms[-1] < norms[0]:
+        if len(norms) < 2 or not norms[-1] < norms[0]:
             return
-        pace = (len(norms) - 1) / np.log10(norms[0] / norms[-1])
+        least = max(norms[-1], np.finfo(float).eps * norms[0])  # an exact step may leave nothing
+        pace = (len(norms) - 1) / np.log10(norms[0] / least)
         if self._new:
             self._pace, self._new = pace, False
         else:

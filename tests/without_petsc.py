@@ -24,7 +24,6 @@ NEED_PETSC = (
     "tests/mpi/test_advection_diffusion.py",
     "tests/mpi/test_evolution.py",
     "tests/mpi/test_warm_solve.py",
-    "tests/mpi/test_exact_preconditioner.py",
     "tests/mpi/test_inner_product.py",
     "tests/mpi/test_minimize_field.py",
     "tests/mpi/test_rejected_trials.py",
