@@ -156,7 +156,7 @@ def test_the_number_of_threads_does_not_matter(name: str, monkeypatch: pytest.Mo
 
 
 def test_steps_taken_anew_are_the_same() -> None:
-    """From snapshots, in segments that begin anywhere, also after a run has been taken before."""
+    """From snapshots, in segments that begin anywhere."""
     settings = SETTINGS["free surface"]
     expected = results_of(*wave_of(7, **settings))
     wave, inputs = wave_of(
