@@ -18,13 +18,14 @@ pytestmark = [
 ]
 
 STEPS = 5
-#: By the axis that is shared out: a grid with room for two steps in a sweep, and points near the
-#: borders of two ranks and of three, of which one is on a row of half points.
+#: By the axis that is shared out, a grid and points near the borders of two ranks and of three: one
+#: with room for two steps in a sweep, and a point on a row of half points; one in which rows of two
+#: ranks have no columns without use at the end.
 GRIDS: dict[int, tuple[tuple[int, int], dict[str, Any]]] = {
     0: ((34, 9), {"sources": [[[41.0, 51.5]], [[166.0, 60.0]]],
                   "receivers": [[118.0, 50.0], [175.0, 60.0], [50.0, 55.0]]}),
-    1: ((9, 26), {"sources": [[[41.0, 51.5]], [[40.0, 148.0]]],
-                  "receivers": [[50.0, 105.0], [50.0, 153.0], [41.0, 55.0]]}),
+    1: ((9, 24), {"sources": [[[41.0, 51.5]], [[40.0, 136.0]]],
+                  "receivers": [[50.0, 93.0], [50.0, 142.0], [41.0, 55.0]]}),
 }  # fmt: skip
 
 

@@ -117,9 +117,9 @@ def test_steps_are_those_of_the_equations(name: str) -> None:
             np.testing.assert_allclose(found[run], right, rtol=0, atol=1e-11 * np.abs(right).max())
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", [*SETTINGS, "layers of one line"])
 def test_derivatives(name: str) -> None:
-    wave, inputs = wave_of(**SETTINGS[name])
+    wave, inputs = wave_of(**SETTINGS.get(name, {"pml_width": 1}))
 
     def program(*values: Any) -> Any:
         return scaled(wave, *values)
