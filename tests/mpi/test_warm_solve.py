@@ -10,6 +10,7 @@ import pytest
 from adjoint import Tape, communicator
 from adjoint.comm import CartesianGrid
 from adjoint.solvers import ConvergenceError, LinearSolve, Pattern, Poisson
+from adjoint.solvers.scaled import DiagonalRoot
 from adjoint.testing import check_vjp, dot_test
 
 Array = np.ndarray[Any, Any]
@@ -177,6 +178,16 @@ def test_a_rank_without_rows_keeps_its_preconditioner_too() -> None:
             x = solve(block.ravel(), np.ones(own))
             np.testing.assert_allclose(x, np.linalg.solve(block, np.ones(own)), rtol=1e-9)
         assert solve.setups == 1
+
+
+@everywhere
+def test_the_root_of_a_diagonal_is_one_where_there_is_none() -> None:
+    """Or where it is zero; it is of the absolute values."""
+    begin = 4 * communicator().rank
+    pattern = Pattern([0, 2, 4, 5, 6], begin + np.array([0, 1, 0, 1, 3, 3]))
+    values = np.array([9.0, 5.0, 6.0, -4.0, 7.0, 0.0])
+    np.testing.assert_array_equal(DiagonalRoot(pattern)(values), [3.0, 2.0, 1.0, 1.0])
+    np.testing.assert_array_equal(values, [9.0, 5.0, 6.0, -4.0, 7.0, 0.0])
 
 
 @everywhere
