@@ -61,6 +61,23 @@ def test_a_solve_starts_from_the_last_solution() -> None:
 
 
 @everywhere
+def test_a_guess_is_in_the_variables_of_the_present_diagonal() -> None:
+    """With ``S A S`` for ``A`` and ``S b`` for ``b`` the solution is ``S⁻¹ x``."""
+    problem = Problem()
+    matrix = problem.solver.matrix
+    pattern = matrix.pattern
+    values, b = matrix(problem.kappa(0.3)), np.ravel(problem.f)
+    scale = 2 + np.sin(np.arange(pattern.shape[0]))
+    own = scale[slice(*pattern.row_range)]
+    with LinearSolve(pattern, symmetric=True, rtol=1e-12, warm=True) as solve:
+        x = solve(values, b)
+        assert solve.last is not None and solve.last.iterations > 3
+        y = solve(values * scale[pattern.rows] * scale[pattern.indices], own * b)
+        assert solve.last.iterations <= 1
+    np.testing.assert_allclose(y, x / own, rtol=1e-9)
+
+
+@everywhere
 def test_a_failed_solve_leaves_the_last_solution_to_start_from() -> None:
     problem = Problem(warm=True, options={"ksp_max_it": 15, "pc_type": "jacobi"})
     solve = problem.solver.solve
