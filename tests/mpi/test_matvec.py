@@ -44,6 +44,7 @@ def test_is_the_dense_product(data: Any, density: float, seed: int) -> None:
     indptr = np.concatenate([[0], np.cumsum(where.sum(axis=1))]).astype(int)
     pattern = Pattern(indptr, np.nonzero(where)[1], columns[RANK])
     assert pattern.shape == dense.shape
+    np.testing.assert_array_equal(pattern.rows, i.start + np.nonzero(where)[0])
     others = np.setdiff1d(pattern.indices, np.arange(j.start, j.stop))
     np.testing.assert_array_equal(pattern.ghosts, others)
     assert pattern.local_indices.dtype == np.int32  # SciPy converts others in each product
