@@ -84,7 +84,7 @@ class Points:
     index : list of numpy.ndarray of int64
         For each run, the points that are interpolated from nodes of this rank's patch.
     nodes : list of numpy.ndarray of int64, shape (n, TAPS ** axes)
-        For each run, the nodes of these points in the flattened padded patch.
+        For each run, the nodes of these points in the flattened padded patch; 0 for other ranks'.
     weights : list of numpy.ndarray, shape (n, TAPS ** axes)
         Their weights; zero for nodes of other ranks.
     owned : numpy.ndarray of int64

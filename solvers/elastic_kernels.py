@@ -426,9 +426,9 @@ def _remember(
 
 @njit(**_PART)
 def _near(slot: Any, row: int) -> Any:
-    """Whether one of five rows is in a layer."""
-    beside = max(max(slot[row - 2], slot[row - 1]), max(slot[row + 1], slot[row + 2]))
-    return max(beside, slot[row]) >= 0
+    """Whether a row's differences reach a layer: of the next but one they take a node alone, and
+    the first node of a layer has no damping."""
+    return max(max(slot[row - 2], slot[row - 1]), max(slot[row], slot[row + 1])) >= 0
 
 
 @njit(**_PART)

@@ -323,7 +323,6 @@ class KrylovSolver:
         outer.setType("python")
         outer.setPythonContext(self._scaled)
         self._ksp.setPC(outer)
-        self._ksp.setOperators(self._matrix)
         outer.destroy()  # the method holds it
 
     def _read_options(self, prefix: str) -> None:

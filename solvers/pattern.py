@@ -173,7 +173,7 @@ class Pattern:
 
     def matrix(self, values: Array) -> csr_matrix:
         """Return this rank's stripe, with the columns that ``exchange.fetch`` lays out."""
-        shape = (self.local_shape[0], self.exchange.length + self.exchange.received)
+        shape = (self.local_shape[0], self._width)
         return csr_matrix((values, self.local_indices, self._local_indptr), shape=shape, copy=False)
 
     def outer(self, y: Array, extended: Array) -> Array:
@@ -232,9 +232,10 @@ class Pattern:
         remote = (self.indices < begin) | (self.indices >= end)
         self.ghosts = np.unique(self.indices[remote])
         self.exchange = exchange_for(self.comm, self.column_starts, self.ghosts)
+        self._width = self.exchange.length + self.exchange.received
         local = self.indices - begin
-        local[remote] = end - begin + np.searchsorted(self.ghosts, self.indices[remote])
-        small = max(self.nnz, end - begin + len(self.ghosts)) <= np.iinfo(np.int32).max
+        local[remote] = self.exchange.length + np.searchsorted(self.ghosts, self.indices[remote])
+        small = max(self.nnz, self._width) <= np.iinfo(np.int32).max
         self.local_indices = local.astype(np.int32 if small else np.int64)
         self._local_indptr = self.indptr.astype(self.local_indices.dtype)
         self._row_lengths = np.diff(self.indptr)

@@ -21,7 +21,7 @@ class RowPoints(NamedTuple):
         Where the entries of each field's rows start.
     columns : numpy.ndarray of int64, shape (entries, TAPS)
     weights : numpy.ndarray, shape (entries, TAPS)
-        Zero where a column is not taken.
+        Zero where a column is not taken; in no entry all of them.
     point : numpy.ndarray of int64, shape (entries,)
         The row of ``series`` that belongs to the point.
     series : numpy.ndarray, shape (points, steps)
@@ -46,7 +46,8 @@ def by_rows(
     Parameters
     ----------
     nodes, weights : sequence of numpy.ndarray, shape (points, TAPS ** axes)
-        Of each field, as in :class:`~adjoint.solvers.acquisition.Points`.
+        Of each field, as in :class:`~adjoint.solvers.acquisition.Points`: for nodes of other ranks,
+        node 0 with the weight zero.
     index : sequence of numpy.ndarray of int64, shape (points,)
         Of each field, the rows of ``series`` that belong to the points.
     series : numpy.ndarray, shape (points, steps)
@@ -60,15 +61,15 @@ def by_rows(
     weight = np.concatenate(weights).reshape(-1, TAPS)
     point = np.repeat(np.concatenate(index), rows_each)
     taken = np.flatnonzero((weight != 0).any(axis=1))
-    # Where a weight is zero, the node may be another rank's and have no place here.
-    row = np.where(weight != 0, place // padding.pitch, 0).max(axis=1)[taken]
-    order = np.argsort(field[taken] * padding.rows + row, kind="stable")
-    taken, row = taken[order], row[order]
+    place, weight = place[taken], weight[taken]
+    row = (place // padding.pitch).max(axis=1)  # a node of another rank counts as the very first
+    line = field[taken] * padding.rows + row
+    order = np.argsort(line, kind="stable")
     bounds = np.arange(len(nodes))[:, None] * padding.rows + np.arange(padding.rows + 1)
     return RowPoints(
-        np.searchsorted(field[taken] * padding.rows + row, bounds),
-        np.where(weight[taken] != 0, place[taken] % padding.pitch, 0),
-        np.ascontiguousarray(weight[taken]),
-        point[taken],
+        np.searchsorted(line[order], bounds),
+        place[order] % padding.pitch,
+        weight[order],
+        point[taken][order],
         series,
     )

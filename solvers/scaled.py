@@ -11,7 +11,7 @@ from .pattern import Pattern
 
 
 class DiagonalRoot:
-    """``values ↦ √|A_ii|`` of this rank's rows, one where there is no such entry.
+    """``values ↦ √|A_ii|`` of this rank's rows, one where that is zero or absent.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from adjoint.solvers.exchange import Exchange
+from adjoint.solvers.exchange import Exchange, exchange_for, swap
 from adjoint.world import communicator
 
 
@@ -31,3 +31,36 @@ def test_fetch_and_its_transpose_whatever_the_order_of_ranks() -> None:
     back = exchange.add_back(np.ones(exchange.length + exchange.received))
     copies = [1 + sum(q >= i for q in others) for i in range(size)]
     np.testing.assert_array_equal(back, [*copies, size])
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+def test_plans_are_made_from_what_each_rank_wants() -> None:
+    """Two thirds of the others' entries; one rank has none itself."""
+    comm = communicator()
+    starts = np.cumsum([0, *[4, 0, 7, 3][: comm.size]])
+    begin, end = starts[comm.rank : comm.rank + 2]
+    numbers = np.arange(starts[-1])
+    elsewhere = (numbers < begin) | (numbers >= end)
+    wanted = numbers[elsewhere & ((numbers + comm.rank) % 3 > 0)]
+    exchange = exchange_for(comm, starts, wanted)
+    assert (exchange.length, exchange.received) == (end - begin, len(wanted))
+    x = np.sqrt(numbers)
+    np.testing.assert_array_equal(exchange.fetch(x[begin:end]), [*x[begin:end], *x[wanted]])
+    everyones = comm.allgather(wanted)
+    copies = np.bincount(np.concatenate(everyones), minlength=len(x))[begin:end]
+    back = exchange.add_back(np.ones(exchange.length + exchange.received))
+    np.testing.assert_array_equal(back, 1.0 + copies)
+    sent = [sum((part >= begin) & (part < end)) * x.itemsize for part in everyones]
+    assert exchange.sends == {rank: size for rank, size in enumerate(sent) if size}
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+def test_arrays_are_swapped() -> None:
+    """Rank r sends rank q the numbers r … r + q − 1; rank 1 sends nothing."""
+    comm = communicator()
+    sent = {q: np.arange(comm.rank, comm.rank + q, dtype=np.int32) for q in range(comm.size)}
+    came = swap(comm, {} if comm.rank == 1 else sent)
+    assert sorted(came) == [r for r in range(comm.size) if r != 1 and comm.rank > 0]
+    for r, numbers in came.items():
+        assert numbers.dtype == np.int64
+        np.testing.assert_array_equal(numbers, np.arange(r, r + comm.rank))

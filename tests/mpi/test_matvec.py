@@ -44,6 +44,10 @@ def test_is_the_dense_product(data: Any, density: float, seed: int) -> None:
     indptr = np.concatenate([[0], np.cumsum(where.sum(axis=1))]).astype(int)
     pattern = Pattern(indptr, np.nonzero(where)[1], columns[RANK])
     assert pattern.shape == dense.shape
+    np.testing.assert_array_equal(pattern.rows, i.start + np.nonzero(where)[0])
+    others = np.setdiff1d(pattern.indices, np.arange(j.start, j.stop))
+    np.testing.assert_array_equal(pattern.ghosts, others)
+    assert pattern.local_indices.dtype == np.int32  # SciPy converts others in each product
     product, values = MatVec(pattern), mine[where]
     x, y, dx = (np.random.default_rng(seed + k).standard_normal(max(dense.shape)) for k in range(3))
     x, y, dx = x[: dense.shape[1]], y[: dense.shape[0]], dx[: dense.shape[1]]
@@ -99,6 +103,7 @@ FAULTS = {
     "column": (lambda: Pattern([0, 1], [SIZE]), f"row {SIZE - 1} has column {SIZE}, expected 0 to"),
     "negative": (lambda: Pattern([0, 1], [-1]), "has column -1, expected 0 to"),
     "indptr": (lambda: Pattern([0, 2], [0]), r"begins and ends with \[0, 2\], expected \[0, 1\]"),
+    "begin": (lambda: Pattern([1, 0, 1], [0]), r"begins and ends with \[1, 1\], expected \[0, 1\]"),
     "empty": (lambda: Pattern([], []), "begins and ends with nothing"),
     "decreasing": (lambda: Pattern([0, 2, 1], [0], 1), "indptr decreases after row 1"),
     "twice": (lambda: Pattern([0, 2], [0, 0]), "has column 0 twice"),

@@ -10,6 +10,7 @@ import pytest
 from adjoint import Tape, communicator
 from adjoint.comm import CartesianGrid
 from adjoint.solvers import ConvergenceError, LinearSolve, Pattern, Poisson
+from adjoint.solvers.scaled import DiagonalRoot
 from adjoint.testing import check_vjp, dot_test
 
 Array = np.ndarray[Any, Any]
@@ -57,6 +58,23 @@ def test_a_solve_starts_from_the_last_solution() -> None:
     assert problem.compare(0.3, 0 * problem.f) == 0
     assert problem.compare(0.3, 1.0001 * problem.f) == 0
     assert problem.compare(0.9) > 3
+
+
+@everywhere
+def test_a_guess_is_in_the_variables_of_the_present_diagonal() -> None:
+    """With ``S A S`` for ``A`` and ``S b`` for ``b`` the solution is ``S⁻¹ x``."""
+    problem = Problem()
+    matrix = problem.solver.matrix
+    pattern = matrix.pattern
+    values, b = matrix(problem.kappa(0.3)), np.ravel(problem.f)
+    scale = 2 + np.sin(np.arange(pattern.shape[0]))
+    own = scale[slice(*pattern.row_range)]
+    with LinearSolve(pattern, symmetric=True, rtol=1e-12, warm=True) as solve:
+        x = solve(values, b)
+        assert solve.last is not None and solve.last.iterations > 3
+        y = solve(values * scale[pattern.rows] * scale[pattern.indices], own * b)
+        assert solve.last.iterations <= 1
+    np.testing.assert_allclose(y, x / own, rtol=1e-9)
 
 
 @everywhere
@@ -188,6 +206,16 @@ def test_a_preconditioner_that_leaves_no_residual_is_kept() -> None:
         values = factor * np.array([1.0, 4.0])
         np.testing.assert_allclose(solve(values, values), 1.0, rtol=1e-12)
     assert solve.setups == 1
+
+
+@everywhere
+def test_the_root_of_a_diagonal_is_one_where_there_is_none() -> None:
+    """Or where it is zero; it is of the absolute values."""
+    begin = 4 * communicator().rank
+    pattern = Pattern([0, 2, 4, 5, 6], begin + np.array([0, 1, 0, 1, 3, 3]))
+    values = np.array([9.0, 5.0, 6.0, -4.0, 7.0, 0.0])
+    np.testing.assert_array_equal(DiagonalRoot(pattern)(values), [3.0, 2.0, 1.0, 1.0])
+    np.testing.assert_array_equal(values, [9.0, 5.0, 6.0, -4.0, 7.0, 0.0])
 
 
 @everywhere

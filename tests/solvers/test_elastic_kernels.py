@@ -9,52 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mpi4py import MPI
 
 from adjoint import Tape
-from adjoint.comm import CartesianGrid
 from adjoint.solvers import ElasticWave
 from adjoint.testing import check_jvp, check_vjp, dot_test
-from tests.plain_layers import DT, FREQUENCY, SPEED, WIDTH, damping
+from tests.plain_layers import DT, damping
+from tests.schedules import SCHEDULES
+from tests.small_elastic import FIELDS, SETTINGS, SHAPE, SPACING, scaled, wave_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:ElasticWave. .* nodes for the shortest"),
     pytest.mark.timeout(300),  # the first test may have to wait for the compiler
 ]
-
-SHAPE, SPACING, STEPS = (9, 10), (10.0, 12.0), 4
-FIELDS = ("v0", "v1", "s00", "s11", "s01")
-SETTINGS: dict[str, dict[str, Any]] = {
-    "layers on all sides": {},
-    "free surface": {"free_surface": True, "pml_sides": ("bottom", "right")},
-    "two layers": {"pml_sides": ("top", "left")},
-    "no layers": {"pml_sides": ()},
-}
-
-
-def wave_of(
-    steps: int = STEPS, shape: tuple[int, int] = SHAPE, **settings: Any
-) -> tuple[ElasticWave, tuple[Any, ...]]:
-    """Return a wave with a source and a receiver on the surface, if there is one, and inputs."""
-    top = 0.0 if settings.get("free_surface") else 41.0
-    wave = ElasticWave(
-        CartesianGrid(shape, MPI.COMM_SELF), SPACING, DT, steps,
-        sources=[[[top, 51.5]], [[40.0, 60.0]]], receivers=[[top, 55.0], [50.0, 60.0]],
-        record=FIELDS,
-        **{"pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH, **settings},
-    )  # fmt: skip
-    random = np.random.default_rng(3)
-    lam, mu, rho = (low + random.random(shape) for low in (3.0, 2.0, 1.5))
-    mechanisms = random.standard_normal((2, 1, 5))
-    return wave, (lam, mu, rho, random.standard_normal((2, 1, steps)), mechanisms)
-
-
-def scaled(wave: ElasticWave, *inputs: Any) -> Any:
-    """Traces of parameters in handy units, all of about the same size."""
-    lam, mu, rho, wavelets, mechanisms = inputs
-    units = np.array([100.0, 50.0, 1e5, 3e4, 4e4])
-    traces = wave(lam * 1e9, mu * 1e9, rho * 1e3, wavelets * 1e6, mechanisms * units)
-    return tuple(t * unit for t, unit in zip(traces, (1e3, 1e3, 1e-3, 1e-3, 1e-3)))
 
 
 def difference(u: Any, axis: int, half: bool, image: int, shift: int) -> Any:
@@ -151,9 +117,9 @@ def test_steps_are_those_of_the_equations(name: str) -> None:
             np.testing.assert_allclose(found[run], right, rtol=0, atol=1e-11 * np.abs(right).max())
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", [*SETTINGS, "layers of one line"])
 def test_derivatives(name: str) -> None:
-    wave, inputs = wave_of(**SETTINGS[name])
+    wave, inputs = wave_of(**SETTINGS.get(name, {"pml_width": 1}))
 
     def program(*values: Any) -> Any:
         return scaled(wave, *values)
@@ -163,22 +129,42 @@ def test_derivatives(name: str) -> None:
     check_vjp(program, *inputs)
 
 
+def results_of(wave: ElasticWave, inputs: Any) -> list[Any]:
+    """Return traces, and the gradients of half of their energy."""
+    with Tape() as tape:
+        watched = [tape.watch(x) for x in inputs]
+        traces = scaled(wave, *watched)
+    values = [trace.value for trace in traces]
+    return [*values, *tape.vjp(list(traces), values, watched)]
+
+
+def assert_alike(found: list[Any], expected: list[Any]) -> None:
+    for mine, known in zip(found, expected, strict=True):
+        assert np.abs(known).max() > 0
+        np.testing.assert_allclose(mine, known, rtol=0, atol=1e-13 * np.abs(known).max())
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_number_of_threads_does_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shares of the rows, and what is left about their borders, make the same steps."""
     results = []
     for threads in (1, 2, 4):
         monkeypatch.setattr("numba.get_num_threads", lambda count=threads: count)
-        wave, inputs = wave_of(7, (36, 9), **SETTINGS[name])
-        with Tape() as tape:
-            watched = [tape.watch(x) for x in inputs]
-            traces = scaled(wave, *watched)
-        gradients = tape.vjp(list(traces), [trace.value for trace in traces], watched)
-        results.append([*(trace.value for trace in traces), *gradients])
+        results.append(results_of(*wave_of(7, (36, 9), **SETTINGS[name])))
     for found in results[1:]:
-        for mine, expected in zip(found, results[0], strict=True):
-            assert np.abs(expected).max() > 0
-            np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
+        assert_alike(found, results[0])
+
+
+def test_steps_taken_anew_are_the_same() -> None:
+    """From snapshots, in segments that begin anywhere."""
+    settings = SETTINGS["free surface"]
+    expected = results_of(*wave_of(7, **settings))
+    wave, inputs = wave_of(
+        7, schedule=SCHEDULES["Revolve"], block=2, report=lambda text: None, **settings
+    )
+    assert wave.plan.recomputed > 0
+    for _ in range(2):
+        assert_alike(results_of(wave, inputs), expected)
 
 
 def test_the_layers_by_default() -> None:

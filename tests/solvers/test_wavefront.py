@@ -89,29 +89,60 @@ def test_as_many_steps_as_shares_have_room_for() -> None:
     assert Wavefront(2, 34, 2, 4).steps == 2
     assert Wavefront(2, 34, 1, 4, (True, False)).steps == 4
     assert Wavefront(2, 18, 1, 4, (True, False)).steps == 2
+    assert Wavefront(20, 35, 1, 4, (True, False)).steps == 1
     assert Wavefront(2, 6, 1, 4, (True, False)).steps == 1
     assert Wavefront(2, 1000, 2, 4, fused=False).steps == 1
 
 
-def test_rows_are_made_ready_before_a_sweep_back() -> None:
+#: Sweeps over the rows from 2, with the number of shares and the row behind the last.
+SWEEPS: dict[str, tuple[Wavefront, int, int]] = {
+    "one share": (Wavefront(2, 72, 1, 2), 1, 72),
+    "two shares": (Wavefront(2, 72, 2, 2), 2, 72),
+    "three shares": (Wavefront(2, 72, 3, 2), 3, 72),
+    "other ranks'": (Wavefront(2, 72, 3, 2, (True, True)), 3, 72),
+    "half step by half step": (Wavefront(2, 72, 3, 2, fused=False), 3, 72),
+    "no room": (Wavefront(2, 8, 8, 2, (False, True)), 6, 8),
+}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_phases_run_together_where_nothing_is_exchanged(name: str) -> None:
+    front, shares, _ = SWEEPS[name]
+    assert len(front.phases[0]) == shares
+    assert front.parts == max(2, *(len(phase) for phase in front.phases))
+    stacks = front.forward()
+    assert len(stacks) == (1 if "share" in name else 2 * front.steps)
+    phases = [whole for stack in stacks for whole in stack]
+    for phase, expected in zip(phases, front.phases, strict=True):
+        assert expected.shape[1:] == (2 * front.steps, 2)
+        np.testing.assert_array_equal(phase[: len(expected)], expected)
+        assert not phase[len(expected) :].any()
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_rows_are_made_ready_before_a_sweep_back(name: str) -> None:
     """Half step 0 takes all rows once; the others are those of a sweep forwards."""
-    for shared in ((False, False), (True, True)):
-        front = Wavefront(2, 72, 2, 2, shared)
-        ready, later = front.reverse()
-        rows = np.concatenate([np.arange(*part[0]) for part in ready[0]])
-        np.testing.assert_array_equal(np.sort(rows), np.arange(2, 72))
-        assert not ready[0][:, 1:].any()
-        assert len(later) == (len(front.phases) if any(shared) else 1)
-        phases = [whole for stack in later for whole in stack[1:]]
-        for phase, expected in zip(phases, front.phases, strict=True):
-            np.testing.assert_array_equal(phase[: len(expected), 1:], expected)
-            assert not phase[:, 0].any()
-            assert not phase[len(expected) :].any()
+    front, shares, last = SWEEPS[name]
+    ready, later = front.reverse()
+    assert ready.shape == (1, shares, 2 * front.steps + 1, 2)
+    rows = np.concatenate([np.arange(*part[0]) for part in ready[0]])
+    np.testing.assert_array_equal(np.sort(rows), np.arange(2, last))
+    assert not ready[0][:, 1:].any()
+    assert len(later) == len(front.forward())
+    if len(later) == 1:
+        np.testing.assert_array_equal(later[0][0, :shares], ready[0])
+    phases = [whole for stack in later for whole in stack[1:]]
+    for phase, expected in zip(phases, front.phases, strict=True):
+        np.testing.assert_array_equal(phase[: len(expected), 1:], expected)
+        assert not phase[:, 0].any()
+        assert not phase[len(expected) :].any()
 
 
-def test_rows_of_other_ranks_come_first_in_a_sweep_back() -> None:
-    _, later = Wavefront(2, 72, 2, 2, (True, True)).reverse()
+@pytest.mark.parametrize("name", ["other ranks'", "half step by half step", "no room"])
+def test_rows_of_other_ranks_come_first_in_a_sweep_back(name: str) -> None:
+    front, _, last = SWEEPS[name]
+    _, later = front.reverse()
     for half, (came, _) in enumerate(later):
         assert came[0, half].tolist() == [0, 2]
-        assert came[1, half].tolist() == [72, 74]
-        assert came.sum() == 148
+        assert came[1, half].tolist() == [last, last + 2]
+        assert came.sum() == 2 + 2 * last + 2

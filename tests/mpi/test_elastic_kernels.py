@@ -1,0 +1,61 @@
+"""The elastic steps on several ranks against those on one, on grids small enough to interpret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from adjoint import Tape
+from adjoint.comm import GatherField
+from tests.small_elastic import SETTINGS, scaled, wave_of
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:ElasticWave. .* nodes for the shortest"),
+    pytest.mark.timeout(300),  # the first test may have to wait for the compiler
+]
+
+STEPS = 5
+#: By the axis that is shared out, a grid and points near the borders of two ranks and of three: one
+#: with room for two steps in a sweep, and a point on a row of half points; one in which rows of two
+#: ranks have no columns without use at the end.
+GRIDS: dict[int, tuple[tuple[int, int], dict[str, Any]]] = {
+    0: ((34, 9), {"sources": [[[41.0, 51.5]], [[166.0, 60.0]]],
+                  "receivers": [[118.0, 50.0], [175.0, 60.0], [50.0, 55.0]]}),
+    1: ((9, 24), {"sources": [[[41.0, 51.5]], [[40.0, 136.0]]],
+                  "receivers": [[50.0, 93.0], [50.0, 142.0], [41.0, 55.0]]}),
+}  # fmt: skip
+
+
+def results_of(comm: MPI.Comm, axis: int, **settings: Any) -> list[Any]:
+    """Return the whole traces, their tangents, and the gradients of half of their energy."""
+    shape, places = GRIDS[axis]
+    dims = (comm.size, 1) if axis == 0 else (1, comm.size)
+    wave, inputs = wave_of(STEPS, shape, comm, dims, **places, **settings)
+    with Tape(comm=comm, persistent=True) as tape:
+        watched = [tape.watch(x) for x in inputs]
+        traces = list(scaled(wave, *watched))
+    values = [trace.value for trace in traces]
+    tangents = tape.jvp(traces, watched, [0.1 * x**2 for x in inputs])
+    *fields, wavelets, mechanisms = tape.vjp(traces, values, watched)
+    found = [comm.bcast(GatherField(wave.grid)(field)) for field in fields]
+    # Each rank has its own copy of wavelets and mechanisms, and a gradient for it.
+    found += [comm.allreduce(wavelets), comm.allreduce(mechanisms)]
+    for mine in (*values, *tangents):
+        whole = np.zeros((2, len(places["receivers"]), STEPS))
+        for index, part in comm.allgather((wave.receivers, mine)):
+            whole[:, index] = part
+        found.append(whole)
+    return found
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("axis", GRIDS)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_ranks_take_the_steps_of_one(name: str, axis: int) -> None:
+    results = [results_of(comm, axis, **SETTINGS[name]) for comm in (MPI.COMM_WORLD, MPI.COMM_SELF)]
+    for found, expected in zip(*results, strict=True):
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())

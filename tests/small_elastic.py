@@ -1,0 +1,51 @@
+"""Elastic waves on grids small enough that their kernels may be interpreted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from adjoint.comm import CartesianGrid
+from adjoint.solvers import ElasticWave
+from tests.plain_layers import DT, FREQUENCY, SPEED, WIDTH
+
+SHAPE, SPACING, STEPS = (9, 10), (10.0, 12.0), 4
+FIELDS = ("v0", "v1", "s00", "s11", "s01")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "layers on all sides": {},
+    "free surface": {"free_surface": True, "pml_sides": ("bottom", "right")},
+    "two layers": {"pml_sides": ("top", "left")},
+    "no layers": {"pml_sides": ()},
+}
+
+
+def wave_of(
+    steps: int = STEPS,
+    shape: tuple[int, int] = SHAPE,
+    comm: MPI.Comm = MPI.COMM_SELF,
+    dims: tuple[int, int] | None = None,
+    **settings: Any,
+) -> tuple[ElasticWave, tuple[Any, ...]]:
+    """Return a wave with a source and a receiver on the surface, if there is one, and inputs."""
+    top = 0.0 if settings.get("free_surface") else 41.0
+    places = {
+        "sources": [[[top, 51.5]], [[40.0, 60.0]]], "receivers": [[top, 55.0], [50.0, 60.0]],
+    }  # fmt: skip
+    layers = {"pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH}
+    grid = CartesianGrid(shape, comm, dims)
+    wave = ElasticWave(grid, SPACING, DT, steps, record=FIELDS, **{**places, **layers, **settings})
+    random = np.random.default_rng(3)
+    patch = tuple(map(slice, grid.start, grid.stop))
+    lam, mu, rho = ((low + random.random(shape))[patch] for low in (3.0, 2.0, 1.5))
+    mechanisms = random.standard_normal((2, 1, 5))
+    return wave, (lam, mu, rho, random.standard_normal((2, 1, steps)), mechanisms)
+
+
+def scaled(wave: ElasticWave, *inputs: Any) -> Any:
+    """Traces of parameters in handy units, all of about the same size."""
+    lam, mu, rho, wavelets, mechanisms = inputs
+    units = np.array([100.0, 50.0, 1e5, 3e4, 4e4])
+    traces = wave(lam * 1e9, mu * 1e9, rho * 1e3, wavelets * 1e6, mechanisms * units)
+    return tuple(t * unit for t, unit in zip(traces, (1e3, 1e3, 1e-3, 1e-3, 1e-3)))
