@@ -216,7 +216,7 @@ def _part(name: str, argument: str, of: CartesianGrid | Box) -> Array:
         part = np.array(box)
     except ValueError:  # ends of different lengths
         part = np.empty(0)
-    fit = part.ndim == 2 and len(part) == 2 and part.size > 0 and part.dtype.kind in "iu"
+    fit = part.ndim == 2 and len(part) == 2 and part.shape[1] > 0 and part.dtype.kind in "iu"
     if not fit or (part[0] > part[1]).any():
         raise ValueError(
             f"{name}: {argument} is {of!r}, expected a CartesianGrid or (start, stop), both with "
