@@ -157,7 +157,7 @@ class Redistribute(Communication):
         }
         sends = []
         for rank, region, _ in leaving:
-            block = np.ascontiguousarray(x[(..., *region)])
+            block = np.ascontiguousarray(x[region])
             if rank == own:
                 received[own] = block
                 continue
@@ -168,7 +168,7 @@ class Redistribute(Communication):
             if rank != own:
                 with span("wait"):
                     requests[rank].Wait()
-            y[(..., *region)] += received.pop(rank)
+            y[region] += received.pop(rank)
         with span("wait"):
             MPI.Request.Waitall([request for request, _ in sends])
         return y
@@ -180,13 +180,13 @@ class _Overlap(NamedTuple):
     Attributes
     ----------
     rank : int
-    region : tuple of slice
-        Within one's own part.
+    region : tuple
+        Index of it within one's own part, for all fields.
     shape : tuple of int
     """
 
     rank: int
-    region: tuple[slice, ...]
+    region: Any
     shape: tuple[int, ...]
 
 
@@ -205,7 +205,7 @@ def _overlaps(part: Array, others: Array) -> list[_Overlap]:
     for rank in np.flatnonzero((start < stop).all(axis=1)).tolist():
         a, b = (start[rank] - part[0]).tolist(), (stop[rank] - part[0]).tolist()
         shape = tuple(j - i for i, j in zip(a, b))
-        found.append(_Overlap(rank, tuple(map(slice, a, b)), shape))
+        found.append(_Overlap(rank, (..., *map(slice, a, b)), shape))
     return found
 
 

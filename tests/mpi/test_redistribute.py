@@ -155,6 +155,17 @@ def test_sums_are_taken_in_the_order_of_ranks() -> None:
         assert tape.vjp([y], [np.array([values[rank()]])], [x])[0][0] == expected
 
 
+@pytest.mark.parallel([3])
+def test_what_is_sent_is_kept_until_it_has_arrived() -> None:
+    """Messages that are too long to be sent before they are received, by a rank that gets none."""
+    nothing, whole = ((0,), (0,)), ((0,), (1 << 18,))
+    ends = (whole, nothing) if rank() == 0 else (nothing, whole)
+    move = Redistribute(*ends)
+    for number in range(3):
+        y = move(np.full(move.source_shape, float(number)))
+        assert (y == number).all()
+
+
 @pytest.mark.parallel([1, 2, 3, 4])
 def test_only_what_overlaps_is_sent() -> None:
     """In both sweeps, and the picture of a tape has a message for each pair of ranks."""
@@ -187,7 +198,8 @@ def test_bad_input_is_an_error_on_all_ranks() -> None:
     whole = ((0, 0), (6, 5))
     bad: Any
     none = np.zeros((2, 0), int)
-    for bad in (((0, 0), (6,)), ((0.0, 0.0), (6.0, 5.0)), ((3, 0), (2, 5)), none, (0, 1), None):
+    ends = ((0, 0), (6,)), ((0.0, 0.0), (6.0, 5.0)), ((3, 0), (2, 5)), ((0, 0), (1, 1), (6, 5))
+    for bad in (*ends, none, (0, 1), None):
         with pytest.raises(ValueError, match=r"Redistribute: target is .*, expected a CartesianGr"):
             Redistribute(grid, bad if last else whole)
         with pytest.raises(ValueError, match=r"Redistribute: source is .*, expected a CartesianGr"):
