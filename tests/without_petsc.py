@@ -73,6 +73,7 @@ NEED_PETSC = (
     "[adjoint.solvers.nonlinear_diffusion]",
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.nonlinear_solve]",
     "tests/test_documentation.py::test_the_examples_of_docstrings[adjoint.solvers.poisson]",
+    "tests/test_waveform_jobs.py::test_a_field_is_continued_on_other_ranks_and_groups",
     "tests/test_examples_jobs.py::test_an_inversion_leaves_its_files_and_continues_bit_for_bit",
     "tests/test_examples_jobs.py::test_a_learned_law_leaves_its_files_and_continues",
     "tests/test_examples_jobs.py::test_a_field_leaves_its_files_and_continues_on_fewer_ranks",

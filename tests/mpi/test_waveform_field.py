@@ -94,6 +94,7 @@ def test_the_gradient_of_the_misfit() -> None:
 def test_the_weight_is_that_of_an_even_rise(penalty: str) -> None:
     model, weight = quick(), 0.3
     inversion = AcousticInversion(model, "field", smoothness=Smoothness(penalty, weight))
+    assert inversion.unknown.same == {"penalty": penalty, "weight": weight}  # or it is another run
     true = model.true["vp"]
     low, high = 0.9 * true.min() / inversion.unit, 1.1 * true.max() / inversion.unit
     rise = np.linspace(low, high, model.shape[0])[:, None] + np.zeros(model.shape)
