@@ -120,7 +120,7 @@ class Redistribute(Communication):
                 f"{self.name}: the input has shape {array.shape}, expected {self.source_shape}, "
                 "or more axes before these"
             )
-        self.meet(error, (("tag", self._tag), lead, array.dtype.name))
+        self.meet(error, (self._tag, lead, array.dtype.name))
         return self._moved(array, self._leaving, self._arriving, self.target_shape)
 
     def jvp(self, tangents: Any, inputs: Any, outputs: Any) -> Any:
