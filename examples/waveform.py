@@ -27,8 +27,8 @@ from adjoint.solvers import Butterworth, write_traces
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-#: Nodes along the longest axis that figures show of a distributed field, at most.
-DRAWN = 512
+#: Nodes that figures show of a distributed field, at most: 512 along an axis, in space 64.
+DRAWN = 2**18
 
 
 class Inversion(ABC):
@@ -129,7 +129,7 @@ class Inversion(ABC):
         self.distance = MISFITS[misfit](model.dt)
         self.use_band(None)
         # Where no rank has a whole field, figures show every so many-th node.
-        most = DRAWN if unknown == "field" else max(self.shape)
+        most = round(DRAWN ** (1 / len(lines))) if unknown == "field" else max(self.shape)
         self.pictures = Pictures(self.grid, self.shape, group, world, most)
         self.model = model.thinned(self.pictures.step)
 

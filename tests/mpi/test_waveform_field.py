@@ -134,7 +134,7 @@ def test_an_inversion_comes_nearer_to_the_truth(directory: Path) -> None:
 @pytest.mark.parallel([3])
 def test_what_figures_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every so many-th node of the first group's field, or of the sum, without the layers."""
-    monkeypatch.setattr("waveform.DRAWN", 8)
+    monkeypatch.setattr("waveform.DRAWN", 8**2)
     model = quick()
     inversion = AcousticInversion(model, "field", groups=2)
     assert inversion.shape == (14, 22)
