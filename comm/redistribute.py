@@ -72,7 +72,8 @@ class Redistribute(Communication):
     ``T_r S_kᵀ`` is not zero only where the two parts overlap, in a box, and only this box is sent,
     one message for each pair of ranks, and in reverse along the same way. Of a field over N ranks a
     rank sends its part to each of G groups and receives G/N of the field, however many ranks there
-    are. Where the parts of all ranks lie is exchanged once, here.
+    are; besides its two parts it needs memory for these messages. Where the parts of all ranks lie
+    is exchanged once, here.
 
     Examples
     --------
