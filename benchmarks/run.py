@@ -30,8 +30,9 @@ def all_jobs(cores: int, quick: bool) -> list[Job]:
         ("poisson", 2, 1, []), ("acoustic", 1, cores, []), ("elastic", 1, cores, []),
         ("space", 1, cores, []),
         ("ranks", 2, 2, []), ("checkpoint", 1, cores, []), ("elastic_memory", 1, cores, []),
-        ("fields", 2, 1, []), ("shares", 0, 1, []), ("oversubscribed", 0, 1, []),
-        ("scaling_model", 0, 1, []), ("gauss_newton", 2, 1, []), ("warm_solves", 1, 1, []),
+        ("fields", 2, 1, []), ("waveform_fields", 4, 1, []), ("shares", 0, 1, []),
+        ("oversubscribed", 0, 1, []), ("scaling_model", 0, 1, []), ("gauss_newton", 2, 1, []),
+        ("warm_solves", 1, 1, []),
     ]  # fmt: skip
     ranks = [r for r in (1, 2, 4, 8, 16) if r <= (cores if quick else max(cores, 4))]
     for physics in ("transpose", "poisson", "acoustic", "elastic"):

@@ -16,6 +16,7 @@ from .grid import CartesianGrid
 from .halo import HaloExchange, HaloFinish, HaloStart
 from .nonblocking import Irecv, Isend, Request, Wait
 from .records import check_records
+from .redistribute import Redistribute
 from .reduce import Reduce
 from .reduce_scatter import ReduceScatter
 from .scatter import Scatter
@@ -24,8 +25,8 @@ from .thumbnails import thumbnail
 
 __all__ = [
     "Allgather", "Allreduce", "Alltoall", "Barrier", "Bcast", "Blocks", "CartesianGrid",
-    "Communication", "CommunicationError", "ContinueEdges", "Gather", "GatherField",
-    "HaloExchange", "HaloFinish", "HaloStart", "Irecv", "Isend", "Message", "Recv", "Reduce",
+    "Communication", "CommunicationError", "ContinueEdges", "Gather", "GatherField", "HaloExchange",
+    "HaloFinish", "HaloStart", "Irecv", "Isend", "Message", "Recv", "Redistribute", "Reduce",
     "ReduceScatter", "Request", "Scatter", "ScatterField", "Send", "SendRecv", "Wait",
     "check_records", "finalize", "finalized", "init", "initialized", "rank", "read_field", "size",
     "sync", "thumbnail", "write_field",

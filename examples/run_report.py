@@ -135,7 +135,9 @@ class Report:
         self._names = [*self._names[: self._stage - 1], name]
 
     def iteration(self, iteration: Iteration, theta: Any = None) -> None:
-        """Add a line to the log: a callback of ``minimize``, which calls it on rank 0."""
+        """Add a line to the log on rank 0: a callback of ``minimize`` and ``minimize_field``."""
+        if self.comm.rank:
+            return
         with suppress(OSError):  # the run matters more; at the end it is an error
             self._note(iteration)
             if time.monotonic() > self._next:

@@ -20,7 +20,7 @@ model, too: the rest follows from the velocity as in :func:`surveyed`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,24 @@ class Model:
     @property
     def steps(self) -> int:
         return len(self.wavelet)
+
+    @property
+    def wavelength(self) -> float:
+        """Of P waves at the peak frequency, in metres."""
+        return float(np.median(self.true["vp"])) / self.peak_frequency
+
+    def thinned(self, step: int) -> Model:
+        """Return the model at every so many-th node, with the same survey; itself for every one."""
+        if step == 1:
+            return self
+        nodes = (slice(None, None, step),) * self.mask.ndim
+        return replace(
+            self,
+            true={name: field[nodes].copy() for name, field in self.true.items()},
+            start={name: field[nodes].copy() for name, field in self.start.items()},
+            mask=self.mask[nodes].copy(),
+            spacing=step * self.spacing,
+        )
 
 
 def surveyed(

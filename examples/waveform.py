@@ -14,17 +14,21 @@ from run_report import Report
 from seismic import Model, layered, read_model
 from seismic_figures import draw_models, draw_slices, draw_traces, draw_wavefield, section
 from waveform_errors import errors, told
-from waveform_options import MISFITS, arguments
+from waveform_options import MISFITS, arguments, smoothness
+from waveform_pictures import Pictures
+from waveform_unknowns import PLAIN, UNKNOWNS, Smoothness, Sought
 
 from adjoint import agreed, communicator
-from adjoint.comm import Allreduce, CartesianGrid, GatherField, rank, size
+from adjoint.comm import Allreduce, CartesianGrid, rank, size
 from adjoint.files import written_whole
-from adjoint.nn import MLP
-from adjoint.optimize import Result, StateError, minimize
+from adjoint.optimize import Result, StateError
 from adjoint.solvers import Butterworth, write_traces
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+#: Nodes that figures show of a distributed field, at most: 512 along an axis, in space 64.
+DRAWN = 2**18
 
 
 class Inversion(ABC):
@@ -37,7 +41,7 @@ class Inversion(ABC):
     model : Model
         Without absorbing layers.
     unknown : str
-        ``"grid"`` or ``"network"``.
+        One of ``waveform_unknowns.UNKNOWNS``.
     groups : int
         Groups of ranks that share the shots.
     misfit : str
@@ -49,10 +53,20 @@ class Inversion(ABC):
         How much each process may keep for the reverse sweep.
     comm : mpi4py.MPI.Comm, optional
         All ranks; ``COMM_WORLD`` by default.
+    smoothness : Smoothness
+        Of a distributed field.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the model.
+    model : Model
+        What figures show of it: all, or, where the unknown is a distributed field, every so
+        many-th node.
     """
 
     #: Key and colour-bar label of the field that is unknown, and how much of it one unit of the
-    #: optimiser's unknowns is. A network changes the start by a share between −0.45 and 0.45.
+    #: optimiser's unknowns is, if these are values.
     name: ClassVar[str]
     label: ClassVar[str]
     unit: ClassVar[float]
@@ -75,37 +89,30 @@ class Inversion(ABC):
         seed: int = 0,
         memory: str | None = None,
         comm: MPI.Comm | None = None,
+        smoothness: Smoothness = PLAIN,
     ) -> None:
         world = communicator(comm)
         self.model = model
         group = world.rank * groups // world.size
         self.shots = np.arange(group, len(model.sources), groups)
-        shape = tuple(n + 2 * model.layer for n in model.shape)
-        self.grid = CartesianGrid(shape, world.Split(group))
+        self.shape, width = model.shape, model.layer
+        self.grid = CartesianGrid([n + 2 * width for n in self.shape], world.Split(group))
         self.total = Allreduce(comm)
         #: The model's nodes in this rank's patch; layers continue its edges.
         self.lines = lines = np.ix_(*(
-            np.clip(np.arange(a, b) - model.layer, 0, n - 1)
-            for a, b, n in zip(self.grid.start, self.grid.stop, model.shape)
+            np.clip(np.arange(a, b) - width, 0, n - 1)
+            for a, b, n in zip(self.grid.start, self.grid.stop, self.shape)
         ))  # fmt: skip
-        shift = model.layer * model.spacing
+        shift = width * model.spacing
         self.wave = self.make_wave(
             grid=self.grid, spacing=model.spacing, dt=model.dt, steps=model.steps,
             sources=model.sources[self.shots, None] + shift, receivers=model.receivers + shift,
-            pml_width=model.layer, memory=memory,
+            pml_width=width, memory=memory,
         )  # fmt: skip
-        self.nodes = np.ravel_multi_index(lines, model.shape)
         self.start = model.start[self.name][lines]
-        self.mask = model.mask[lines].astype(np.float64)
-        self.network: MLP | None = None
-        if unknown == "network":
-            self.network = MLP(
-                (len(lines), 64, 64, 64, 1), domain=tuple((0, n - 1) for n in model.shape),
-                lower=-0.45, upper=0.45,
-                fourier=64, fourier_scale=2.0, fourier_seed=seed,
-            )  # fmt: skip
-            ends = np.broadcast_arrays(*lines)
-            self.points = np.stack([end.ravel() for end in ends], axis=1).astype(np.float64)
+        self.unknown = UNKNOWNS[unknown](
+            Sought(model, self.name, self.unit, lines, world, seed, smoothness)
+        )
         amplitude = 1e6 * model.spacing ** len(lines)
         self.wavelets = np.broadcast_to(
             amplitude * model.wavelet / np.abs(model.wavelet).max(),
@@ -121,6 +128,10 @@ class Inversion(ABC):
                     traces[shot, receiver] += noise * rms * random.standard_normal(model.steps)
         self.distance = MISFITS[misfit](model.dt)
         self.use_band(None)
+        # Where no rank has a whole field, figures show every so many-th node.
+        most = round(DRAWN ** (1 / len(lines))) if unknown == "field" else max(self.shape)
+        self.pictures = Pictures(self.grid, self.shape, group, world, most)
+        self.model = model.thinned(self.pictures.step)
 
     @abstractmethod
     def make_wave(self, **survey: Any) -> Any:
@@ -133,22 +144,12 @@ class Inversion(ABC):
     @property
     def first(self) -> Any:
         """The unknowns that give the start."""
-        if self.network is None:
-            return np.zeros(self.model.mask.size)
-        theta = self.network.initial(0)
-        for name, view in self.network.views(theta).items():
-            if int(name[1:]) == len(self.network.widths) - 2:
-                view[...] = 0
-        return theta
+        return self.unknown.first
 
     @property
     def bounds(self) -> Any:
         """Bounds of the unknowns that keep the field in the range of the true one."""
-        if self.network is not None:
-            return None
-        true, start = self.model.true[self.name], self.model.start[self.name].ravel()
-        low, high = 0.9 * true.min(), 1.1 * true.max()
-        return np.stack([(low - start) / self.unit, (high - start) / self.unit], axis=1)
+        return self.unknown.bounds
 
     def use_band(self, cutoff: float | None) -> None:
         """Fit the traces up to a frequency, in hertz, or all of them."""
@@ -160,26 +161,27 @@ class Inversion(ABC):
             series, data = band(self.wavelets), tuple(band(traces) for traces in self.observed)
         self.series, self.data = series, data
         self.scale = 1.0
-        self.scale = float(self.misfit(self.first))
+        self.scale = float(self.total(self.distance_of(self.patch(self.first))))
 
     def patch(self, unknowns: Any) -> Any:
         """Return the unknown field in this rank's patch."""
-        if self.network is None:
-            return self.start + self.mask * self.unit * unknowns[self.nodes]
-        change = self.network(unknowns, self.points).reshape(self.mask.shape)
-        return self.start * (1 + self.mask * change)
+        return self.unknown.patch(unknowns)
+
+    def distance_of(self, patch: Any) -> Any:
+        """Return this rank's share of how far the traces of a field are off, in all 1 at the start.
+
+        Parameters
+        ----------
+        patch : array or Variable, shape (*grid.patch_shape)
+        """
+        traces = self.traces(patch, self.series)
+        parts = [self.distance(found, data) for found, data in zip(traces, self.data)]
+        return sum(parts[1:], parts[0]) / self.scale
 
     def misfit(self, unknowns: Any) -> Any:
-        """Return the misfit of all shots, 1 at the start."""
-        traces = self.traces(self.patch(unknowns), self.series)
-        parts = [self.distance(found, data) for found, data in zip(traces, self.data)]
-        return self.total(sum(parts[1:], parts[0])) / self.scale
-
-    def field(self, patch: Any) -> Any:
-        """Return a whole field without the layers, on rank 0."""
-        whole = GatherField(self.grid)(patch)
-        width = self.model.layer
-        return whole[(slice(width, -width),) * whole.ndim] if self.grid.rank == 0 else None
+        """Return the misfit of all shots, and the penalty if there is one."""
+        share, penalty = self.distance_of(self.patch(unknowns)), self.unknown.penalty(unknowns)
+        return self.total(share if penalty is None else share + penalty)
 
     def gather(self, traces: Any, shot: int = 0) -> Any:
         """Return the traces of one of this group's shots on the group's rank 0."""
@@ -208,7 +210,7 @@ class Inversion(ABC):
         return propagator.state[self.drawn][propagator.padding.inner]
 
     def wavefields(self, field: Any, shot: int, times: Any) -> list[tuple[float, Any]]:
-        """Return the wavefield of one of this group's shots at some times, on its rank 0."""
+        """Return the wavefield of a shot of the first group's at some times, on rank 0."""
         self.traces(field, self.wavelets)  # prepares the propagator
         loop = self.wave.propagator
         loop.begin(shot)
@@ -216,7 +218,7 @@ class Inversion(ABC):
         for seconds in times:
             loop.advance(step, last := round(seconds / self.model.dt))
             step = last
-            frames.append((seconds, self.field(self.displayed().copy())))
+            frames.append((seconds, self.pictures.first(self.displayed().copy())))
         return frames
 
     def illumination(self, field: Any, every: int = 10) -> Any:
@@ -229,11 +231,7 @@ class Inversion(ABC):
             for step in range(0, self.model.steps - every, every):
                 loop.advance(step, step + every)
                 energy += self.displayed() ** 2
-        whole = self.field(energy)
-        leaders = self.total.comm.gather(whole)
-        if leaders is None:
-            return None
-        return sum(part for part in leaders if part is not None)
+        return self.pictures.sum(energy)
 
 
 def invert(
@@ -260,26 +258,14 @@ def invert(
     world = communicator()
     with one_message(ValueError, OSError, ImportError):
         options = arguments(description, out, memory, tuple(kind.layered))
-        with agreed(world):
-            if options.dimensions == 3 and (options.model or options.save_traces):
-                raise ValueError("--dimensions 3 takes neither --model nor --save-traces")
-            make = kind.layered[options.dimensions]
-            model = make() if options.model is None else read_model(options.model, parameters)
-            if options.shot_groups > len(model.sources):
-                raise ValueError(
-                    f"--shot-groups {options.shot_groups} is more than the "
-                    f"{len(model.sources)} shots"
-                )
-        inversion = kind(
-            model, options.unknown, options.shot_groups, options.misfit, options.noise,
-            options.seed, options.memory,
-        )  # fmt: skip
+        inversion = prepared(kind, options, parameters)
         make_folder(options.out)
         if options.save_traces is not None:
             inversion.save_observed(options.save_traces)
+    model = inversion.model
     if world.rank == 0:
         print(
-            f"{'×'.join(map(str, model.shape))} nodes, {len(model.sources)} shots, "
+            f"{'×'.join(map(str, inversion.shape))} nodes, {len(model.sources)} shots, "
             f"{len(model.receivers)} receivers, {model.steps} steps; {size()} ranks in "
             f"{options.shot_groups} groups; unknown: {options.unknown}",
             flush=True,
@@ -287,6 +273,26 @@ def invert(
     with one_message(StateError, OSError), Report(options, description) as report:
         report.draw(inversion.misfit, inversion.first)
         finish(options, inversion, fitted(options, inversion, report), report)
+
+
+def prepared(
+    kind: type[Inversion], options: argparse.Namespace, parameters: tuple[str, ...]
+) -> Inversion:
+    """Return the problem that the command line asks for; nothing keeps the model that it read."""
+    with agreed(communicator()):
+        if options.dimensions == 3 and (options.model or options.save_traces):
+            raise ValueError("--dimensions 3 takes neither --model nor --save-traces")
+        make = kind.layered[options.dimensions]
+        model = make() if options.model is None else read_model(options.model, parameters)
+        if options.shot_groups > len(model.sources):
+            raise ValueError(
+                f"--shot-groups {options.shot_groups} is more than the {len(model.sources)} shots"
+            )
+        asked = smoothness(options, model)
+    return kind(
+        model, options.unknown, options.shot_groups, options.misfit, options.noise, options.seed,
+        options.memory, smoothness=asked,
+    )  # fmt: skip
 
 
 def fitted(
@@ -301,14 +307,14 @@ def fitted(
         if rank() == 0:
             print(f"\nstage {number + 1}: {name}", flush=True)
         report.stage(name)
-        result = minimize(
-            inversion.misfit, theta, bounds=inversion.bounds,
-            options={"maxiter": options.iterations, "maxcor": 20},
+        result = inversion.unknown.minimised(
+            inversion.misfit, theta, options.iterations,
             callback=report.iteration,
             state=options.out / f"state-{number + 1}.npz", resume=options.resume,
             metadata=report.metadata(
-                shape=list(inversion.model.shape), unknown=options.unknown, cutoff=cutoff or 0,
+                shape=list(inversion.shape), unknown=options.unknown, cutoff=cutoff or 0,
                 misfit=options.misfit, noise=options.noise, seed=options.seed,
+                **inversion.unknown.same,
             ),
         )  # fmt: skip
         theta = result.theta
@@ -325,9 +331,10 @@ def finish(
     """Write and draw the result, and say how good it is."""
     model, theta, out = inversion.model, stages[-1][1].theta, options.out
     patch = inversion.patch(theta)
-    found = inversion.field(patch)
+    found = inversion.pictures.first(patch)
     energy = inversion.illumination(inversion.start)
-    last = inversion.misfit(theta)
+    last = inversion.total(inversion.distance_of(patch))
+    kept, files = inversion.unknown.written(out, theta)
     shot = len(inversion.shots) // 2
     gathers = {
         "observed": inversion.gather(inversion.observed[0], shot),
@@ -349,7 +356,7 @@ def finish(
             with written_whole(out / "result.npz") as file:
                 name = inversion.name
                 np.savez(file, found=found, true=model.true[name], start=model.start[name],
-                         energy=energy, theta=theta, loss=history, **numbers)  # fmt: skip
+                         energy=energy, loss=history, **kept, **numbers)  # fmt: skip
             draw = draw_models if found.ndim == 2 else draw_slices
             draw(out / "model.png", inversion.model, found, name, inversion.label)
             draw_traces(out / "traces.png", model, gathers, inversion.signal)
@@ -358,4 +365,5 @@ def finish(
             draw_wavefield(out / "wavefield.png", frames, (0, columns, rows, 0), inversion.signal)
             found_out = told(float(last), numbers)
     report.finish(stages, figures, found_out)
-    report.tell("result.npz", *(f"state-{number}.npz" for number, _ in enumerate(stages, 1)))
+    states = (f"state-{number}.npz" for number, _ in enumerate(stages, 1))
+    report.tell("result.npz", *files, *states)

@@ -28,7 +28,7 @@ def errors(inversion: Inversion, found: Any, energy: Any) -> dict[str, float]:
         x, least, most = np.indices(true.shape)[axis], ends[:, axis].min(), ends[:, axis].max()
         beneath &= (x >= least - 0.5) & (x <= most + 0.5)
     lit = model.mask & (energy > 0.5 * np.median(energy[model.mask])) & beneath
-    wavelength = float(np.median(model.true["vp"])) / model.peak_frequency / model.spacing
+    wavelength = model.wavelength / model.spacing
     numbers = {
         "model_error": float(np.linalg.norm((found - true)[lit]) / np.linalg.norm(true[lit])),
         "start_error": float(np.linalg.norm((start - true)[lit]) / np.linalg.norm(true[lit])),

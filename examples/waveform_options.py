@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from command_line import parsed
 from run_report import add_options
+from seismic import Model
+from waveform_unknowns import PENALTIES, PLAIN, UNKNOWNS, Smoothness
 
 from adjoint import Operator
 from adjoint.comm import size
@@ -20,6 +22,9 @@ MISFITS: dict[str, Callable[[float], Operator]] = {
     "cross-correlation": lambda dt: NormalizedCrossCorrelation(),
     "envelope": Envelope,
 }
+
+#: Of a wavelength, the length over which directions of a field are smoothed.
+SHARE = 0.1
 
 
 def traces_file(name: str) -> Path:
@@ -47,9 +52,17 @@ def arguments(
             help=f"without --model (default {dimensions[0]})")  # fmt: skip
     else:
         parser.set_defaults(dimensions=dimensions[0])
-    add("--unknown", choices=("grid", "network"), default="grid", help="(default grid)")
+    add("--unknown", choices=UNKNOWNS, default="grid", help="a value at each node, all of them on "
+        "every process (grid, the default), or each process those of its patch (field), or a "
+        "network")  # fmt: skip
     usual = next(iter(MISFITS))
     add("--misfit", choices=MISFITS, default=usual, help=f"(default {usual})")
+    add("--penalty", choices=PENALTIES, help="on a rough field (default none): variation keeps "
+        "edges, tikhonov blurs them")  # fmt: skip
+    add("--weight", type=float, metavar="α", help="of the penalty, that of a field which rises "
+        f"evenly through its bounds from top to bottom (default {PLAIN.weight})")  # fmt: skip
+    add("--length", type=float, metavar="M", help="over which directions of a field are smoothed, "
+        f"in metres (default {SHARE:g} of a wavelength)")  # fmt: skip
     add("--bands", type=float, nargs="*", default=[], metavar="HZ", help="cutoffs of first stages")
     add("--iterations", type=int, default=40, help="of L-BFGS in each stage (default 40)")
     add("--shot-groups", type=int, default=1, metavar="G", help="groups that share the shots")
@@ -64,7 +77,26 @@ def arguments(
     return parsed(
         parser,
         {
+            "--weight": lambda weight: weight is None or 0 <= weight < np.inf,
+            "--length": lambda length: length is None or 0 <= length < np.inf,
             "--shot-groups": lambda groups: 1 <= groups <= size(),
             "--bands": lambda cutoffs: all(0 < cutoff < np.inf for cutoff in cutoffs),
         },
     )
+
+
+def smoothness(options: argparse.Namespace, model: Model) -> Smoothness:
+    """Return what the command line asks of a field besides that it fits the traces.
+
+    Raises
+    ------
+    ValueError
+        Where the unknown is no field.
+    """
+    given = {name: getattr(options, name) for name in Smoothness._fields}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.unknown != "field":
+        if given:
+            raise ValueError(f"--{next(iter(given))} is for --unknown field")
+        return PLAIN
+    return PLAIN._replace(**{"length": SHARE * model.wavelength, **given})

@@ -77,6 +77,9 @@ FAULTS: dict[str, tuple[str, dict[str, Any], tuple[Any, ...], str]] = {
     "a model of the plane in space": (
         "acoustic", {}, ("--dimensions", 3), "--dimensions 3 takes neither --model nor --save-",
     ),
+    "a penalty without a field": (
+        "acoustic", {}, ("--penalty", "tikhonov"), "--penalty is for --unknown field",
+    ),
     "missing keys": ("elastic", {"vs": None, "dt": None}, (), "lacks the keys vs, dt"),
     "a wrong shape": (
         "elastic", {"rho": np.ones((13, 18))}, (), "rho has shape (13, 18), expected (18, 13)",
@@ -195,6 +198,33 @@ def test_a_run_is_continued_on_other_ranks_and_groups(tmp_path: Path) -> None:
         np.testing.assert_array_equal(result["loss"][:3], before)
         assert len(result["loss"]) == 5
         assert result["loss"][4] < result["loss"][3] < before[2]
+
+
+@pytest.mark.timeout(600)
+def test_a_field_is_continued_on_other_ranks_and_groups(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    common = ["--model", changed(tmp_path / "model.npz"), "--unknown", "field", "--penalty",
+              "variation", "--out", out, "--iterations"]  # fmt: skip
+    first = invert("elastic", *common, 2, "--shot-groups", 2)
+    assert first.returncode == 0, first.stderr
+    before = (out / "log.csv").read_text().splitlines()
+    rest = invert("elastic", *common, 3, "--resume", ranks=1)
+    assert rest.returncode == 0, rest.stderr
+    assert f"continuing from {out / 'state-1.npz'}: 2 iterations done" in rest.stdout
+    assert (out / "log.csv").read_text().splitlines()[:4] == before
+    names = {p.name for p in out.iterdir()}
+    fields = {name for name in names if name.startswith("state-1.npz.")}
+    assert len(fields) == 1
+    assert names - fields == {
+        "state-1.npz", "lam.npy", "result.npz", "log.csv", "configuration.json", "report.html",
+        "model.png", "traces.png", "wavefield.png", "loss.png",
+    }  # fmt: skip
+    with np.load(out / "result.npz") as result:
+        assert len(result["loss"]) == 4
+        assert (np.diff(result["loss"]) < 0).all()
+        np.testing.assert_array_equal(result["found"], np.load(out / "lam.npy"))
+        assert "theta" not in result.files
+        assert result["model_error"] < result["start_error"]
 
 
 def killed_in_stage(stage: int, kind: str, *options: Any) -> None:

@@ -22,6 +22,7 @@ from adjoint.comm import (
     Irecv,
     Isend,
     Recv,
+    Redistribute,
     Reduce,
     ReduceScatter,
     Scatter,
@@ -91,6 +92,8 @@ EXPECTED: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "Send, Recv": (by_blocking_calls, X),
     "GatherField": (GatherField(GRID), X),
     "ScatterField": (ScatterField(GRID), X),
+    "Redistribute": (Redistribute(GRID, RING), X),
+    "Redistribute to a part": (Redistribute(GRID, ((1, 0), (4, 2))), X[1:, :2]),
     "HaloExchange": (HaloExchange(GRID, (1, 2)), np.pad(X, ((1, 1), (2, 2)))),
     "HaloExchange in two halves": (in_two_halves, np.pad(X, 1)),
     "HaloExchange of a torus": (

@@ -212,9 +212,57 @@ class Gathered(Patches):
         return [[field if r == root else np.zeros(0) for r in range(len(members))]]
 
 
+class Redistributed(Patches):
+    """Patches of all members, given to groups of them that each have the whole field, or taken."""
+
+    def settings(self, draw: Any, ranks: int) -> Settings:
+        return {
+            **super().settings(draw, ranks),
+            "groups": draw(st.integers(1, ranks)),
+            "lines": draw(st.integers(0, 5)),
+            "back": draw(st.booleans()),
+        }
+
+    def parts(self, s: Settings, n: int) -> list[tuple[slice, ...]]:
+        """Return each member's part in its group's decomposition; those left over have none."""
+        shape, _ = self.geometry(s, n)
+        found = []
+        for group in np.array_split(np.arange(n), min(s["groups"], n)):
+            axis = s["lines"] % len(shape)
+            for cut in np.array_split(np.arange(shape[axis]), len(group)):
+                line = slice(int(cut[0]), int(cut[-1]) + 1) if len(cut) else slice(0, 0)
+                found.append(tuple(line if a == axis else slice(0, m) for a, m in enumerate(shape)))
+        return found
+
+    def ways(self, s: Settings, n: int) -> tuple[Any, Any]:
+        """Return the parts before and after."""
+        pair = self.patches(s, n), self.parts(s, n)
+        return pair[::-1] if s["back"] else pair
+
+    def here(self, here: Here, s: Settings, members: list[int], *args: Any) -> list[Any]:
+        n, own = len(members), members.index(here.rank)
+        source, target = (
+            tuple(zip(*((part.start, part.stop) for part in parts[own])))
+            for parts in self.ways(s, n)
+        )
+        move = here.operator("Redistribute", source, target, split=s["split"])
+        x = fit(args[0], move.source_shape, s["turned"])
+        return [move(x) / (min(s["groups"], n) if s["back"] else 1)]
+
+    def all(self, s: Settings, members: list[int], *args: list[Any]) -> list[list[Any]]:
+        n = len(members)
+        before, after = self.ways(s, n)
+        field = np.zeros(self.geometry(s, n)[0], np.result_type(*args[0]))
+        for part, x in zip(before, args[0]):
+            field[part] += fit(x, field[part].shape, s["turned"])
+        field /= min(s["groups"], n) if s["back"] else 1
+        return [[field[part] for part in after]]
+
+
 KINDS = {
     "Halo": Halo(),
     "ContinueEdges": Continued(),
     "ScatterField": Scattered(),
     "GatherField": Gathered(),
+    "Redistribute": Redistributed(),
 }

@@ -25,7 +25,7 @@ PARTS, EACH = 10, 20
 OPERATORS = {
     *("Allgather", "Allreduce", "Alltoall", "Barrier", "Bcast", "ContinueEdges", "Gather"),
     *("GatherField", "HaloExchange", "HaloFinish", "HaloStart", "Irecv", "Isend", "Recv", "Reduce"),
-    *("ReduceScatter", "Scatter", "ScatterField", "Send", "SendRecv", "Wait"),
+    *("Redistribute", "ReduceScatter", "Scatter", "ScatterField", "Send", "SendRecv", "Wait"),
     *("LinearSolve", "MatVec", "MLP", "NonlinearSolve", "TimeLoop", "Transpose"),
 }
 

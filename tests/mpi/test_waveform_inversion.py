@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from acoustic_inversion import AcousticInversion
 from elastic_inversion import ElasticInversion
+from layered_space import layered_space
 from mpi4py import MPI
 from seismic import Model, read_model, surveyed
 from seismic_figures import draw_slices, section
-from space import layered_space
 from waveform import Inversion, errors
 from waveform_options import MISFITS
 
@@ -117,7 +117,7 @@ def test_an_inversion_comes_nearer_to_the_truth(groups: int, memory: str | None)
     )  # fmt: skip
     assert result.value < 0.1
     patch = inversion.patch(result.theta)
-    whole = inversion.field(patch)
+    whole = inversion.pictures.first(patch)
     energy = inversion.illumination(patch)
     if comm.rank == 0:
         numbers = errors(inversion, whole, energy)
@@ -135,7 +135,7 @@ def test_an_inversion_in_space_comes_nearer_to_the_truth(tmp_path: Path) -> None
     )  # fmt: skip
     assert result.value < 0.2
     patch = inversion.patch(result.theta)
-    whole, energy = inversion.field(patch), inversion.illumination(patch)
+    whole, energy = inversion.pictures.first(patch), inversion.illumination(patch)
     frames = inversion.wavefields(patch, 0, [0.06, 0.12])
     if comm.rank == 0:
         assert whole.shape == model.shape
