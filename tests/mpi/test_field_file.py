@@ -19,6 +19,7 @@ from adjoint.comm import (
     thumbnail,
     write_field,
 )
+from adjoint.comm.field_file import _runs
 from adjoint.testing import check_jvp, check_vjp, dot_test
 
 WORLD = MPI.COMM_WORLD
@@ -134,6 +135,25 @@ def test_the_system_may_take_a_part_at_a_time(
     monkeypatch.setattr(os, "pwrite", lambda file, content, at: pwrite(file, content[:13], at))
     write_field(directory / "field.npy", grid, whole[(..., *grid.patch_slices(grid.rank))])
     np.testing.assert_array_equal(np.load(directory / "field.npy"), whole)
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("shape", "dims"),
+    [((2, 7, 5), None), ((4, 6, 3), None), ((12, 5, 3), (-1, 1, 1)), ((5, 12, 3), (1, -1, 1))],
+)
+def test_a_patch_is_written_in_as_few_parts_as_lie_together(
+    shape: tuple[int, ...], dims: tuple[int, ...] | None
+) -> None:
+    grid = CartesianGrid(shape, dims=dims and tuple(WORLD.size if d < 0 else d for d in dims))
+    for components in ((), (2,)):
+        whole = np.arange(np.prod([*components, *shape])).reshape(*components, *shape)
+        part = whole[(..., *grid.patch_slices(grid.rank))]
+        numbers = part.ravel()
+        runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+        places, length = _runs(grid, part.shape)
+        np.testing.assert_array_equal(places, [run[0] for run in runs])
+        assert {len(run) for run in runs} == {length}
 
 
 @pytest.mark.parallel([1, 2, 3, 4])
