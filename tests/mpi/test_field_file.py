@@ -54,21 +54,23 @@ def test_a_file_is_that_of_the_whole_array(
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize(("components", "dtype"), [((), np.float64), ((2,), np.float32)])
+@pytest.mark.parametrize(
+    ("count", "components", "dtype"), [(3, (), np.float64), (2, (2,), np.float32), (1, (), float)]
+)
 def test_fields_written_one_after_the_other_are_a_stack(
-    components: tuple[int, ...], dtype: Any, directory: Path
+    count: int, components: tuple[int, ...], dtype: Any, directory: Path
 ) -> None:
     grid = CartesianGrid((7, 5))
-    wholes = [k + example((*components, *grid.shape), dtype) for k in range(3)]
+    wholes = [k + example((*components, *grid.shape), dtype) for k in range(count)]
     parts = [whole[(..., *grid.patch_slices(grid.rank))] for whole in wholes]
     write_fields(directory / "fields.npy", grid, parts)
     if WORLD.rank == 0:
         np.save(directory / "stack.npy", np.stack(wholes))
         assert (directory / "fields.npy").read_bytes() == (directory / "stack.npy").read_bytes()
     last = WORLD.rank == WORLD.size - 1
-    for other in (parts[1][None], parts[1].astype(np.int32)):
+    for other in (parts[0][None], parts[0].astype(np.int32)):
         with pytest.raises(ValueError, match="fields of one file have different shapes or dtypes"):
-            write_fields(directory / "fields.npy", grid, [parts[0], other if last else parts[1]])
+            write_fields(directory / "fields.npy", grid, [parts[0], other if last else parts[0]])
     WORLD.Barrier()
 
 
