@@ -64,7 +64,7 @@ def test_a_file_is_that_of_the_whole_array(
 
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize(
-    ("count", "components", "dtype"), [(3, (), np.float64), (2, (2,), np.float32), (1, (), float)]
+    ("count", "components", "dtype"), [(2, (), np.float64), (3, (2,), np.float32), (1, (), float)]
 )
 def test_fields_written_one_after_the_other_are_a_stack(
     count: int, components: tuple[int, ...], dtype: Any, directory: Path
