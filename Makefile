@@ -85,17 +85,23 @@ lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m mypy examples/*.py
+	$(PY) -m mypy benchmarks/*.py
 
 test-serial: setup
 	rm -rf $(CHECKS)
 	$(SERIAL_TESTS)
 
-# Jobs have to end within some seconds: what runs beside them lets them go first.
+# Jobs have to end within some seconds: what runs beside them lets them go first. Without a path
+# pytest would run everything.
+jobs: PATHS = $(filter $(TESTS) $(TESTS:%=%/%),$(JOBS))
 jobs:
-	$(SERIAL_TEST) $(LEFT_OUT) $(filter $(TESTS) $(TESTS:%=%/%),$(JOBS))
+	$(if $(PATHS),$(SERIAL_TEST) $(LEFT_OUT) $(PATHS),@echo "No test in $(TESTS) starts jobs.")
 
+others: PATHS = $(filter-out $(JOBS),$(TESTS))
 others:
-	nice $(SERIAL_TEST) $(LEFT_OUT) -m "parallel[1]" $(JOBS:%=--ignore=%) $(filter-out $(JOBS),$(TESTS))
+	$(if $(PATHS),nice $(SERIAL_TEST) $(LEFT_OUT) -m "parallel[1]" $(JOBS:%=--ignore=%) \
+		$(PATHS),@echo "All tests in $(TESTS) start jobs.")
 
 test-mpi: setup
 	$(call MPI_TEST,2)

@@ -15,7 +15,7 @@ from harness import parser
 from waves import Streams, compare
 
 if __name__ == "__main__":
-    # For two steps: both levels of the field, each read and written, and c²; in reverse also the
+    # For six steps: both levels of the field, each read and written, and c²; in reverse also the
     # gradient's sums along both axes, read and written. The field is kept.
-    streams = Streams(5 / 2, 9 / 2, 1)
+    streams = Streams(5 / 6, 9 / 6, 1)
     compare("acoustic", streams, parser(__doc__).parse_args())

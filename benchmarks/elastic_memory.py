@@ -10,7 +10,6 @@ again.
 
 from __future__ import annotations
 
-import resource
 import statistics
 
 import numpy as np
@@ -18,6 +17,7 @@ from harness import interleaved, parser, table, write
 from waves import ours
 
 from adjoint.comm import CartesianGrid
+from adjoint.optimize.evaluation import resident
 from adjoint.solvers import ElasticWave, Lame, ricker
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     first = interleaved(cases, 1, warmup=0)["gradient"][0]
     seconds = interleaved(cases, 2, warmup=0)
     run = statistics.median(seconds["forward"])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = resident()
     plan = wave.plan
     table(
         f"elastic, {nodes}×{nodes}, {steps} steps, budget {budget}",

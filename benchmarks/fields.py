@@ -12,8 +12,6 @@ bounds that hold many nodes.
 from __future__ import annotations
 
 import gc
-import resource
-import sys
 import tempfile
 import time
 import tracemalloc
@@ -27,9 +25,8 @@ from mpi4py import MPI
 from adjoint import Variable, communicator
 from adjoint.comm import Allreduce, CartesianGrid, HaloExchange
 from adjoint.optimize import Result
+from adjoint.optimize.evaluation import resident
 from adjoint.solvers import InnerProduct, Tikhonov, minimize_field
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 BOUNDS = (0.0, 1.2)
 MEMORY = 10
@@ -80,7 +77,7 @@ def allocated(ranks: int, patch: int, folder: str) -> float | None:
     problem.minimised(MEMORY + 3, state=Path(folder) / f"{ranks}.npz", every=MEMORY + 2)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return max(group.allgather(most)) / (8 * patch**2)
+    return float(max(group.allgather(most))) / (8 * patch**2)
 
 
 def needed(nodes: int, length: float, bounded: bool) -> int:
@@ -133,7 +130,7 @@ def main() -> None:
           ["inner product", *(f"{n}×{n}" for n in refined)])  # fmt: skip
 
     result, inversion, seconds = million(nodes, iterations)
-    peaks = comm.allgather(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    peaks = comm.allgather(resident())
     spent = comm.allreduce(seconds, MPI.SUM)
     error = inversion.error(result.theta)
     table(

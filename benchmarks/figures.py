@@ -325,12 +325,12 @@ def _scaling(
     steps = next(iter(by_threads[least].values()))["parameters"]["steps"]
     if (physics, mode) in paper.SECONDS and steps == paper.STEPS[mode]:
         widest = max(widest, *paper.RANKS[mode])
-        for times, colour, name in zip(
+        for seconds, colour, name in zip(
             paper.SECONDS[physics, mode], (FORWARD, GRADIENT), ("forward", "gradient")
         ):
-            left.plot(paper.RANKS[mode], times, ".:", color=colour, alpha=0.6,
+            left.plot(paper.RANKS[mode], seconds, ".:", color=colour, alpha=0.6,
                       label=f"{name}, the paper's:\nother hardware, 32 cores a rank")  # fmt: skip
-            right.plot(paper.RANKS[mode], efficiency(mode, paper.RANKS[mode], times), ".:",
+            right.plot(paper.RANKS[mode], efficiency(mode, paper.RANKS[mode], seconds), ".:",
                        color=colour, alpha=0.6)  # fmt: skip
     crowded = widest > cores
     for ax in (left, right):

@@ -9,19 +9,14 @@ them at most a third.
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from harness import parser, table, write
+from poisson_inversion import METHODS, Inversion
 
 from adjoint import communicator
 from adjoint.optimize import Iteration, minimize
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
-
-from poisson_inversion import METHODS, Inversion
 
 #: Field, nodes along an axis, seed of the network.
 CASES = (("bumps", 60, 0), ("bumps", 40, 0), ("bumps", 40, 1), ("quadratic", 40, 0))

@@ -21,6 +21,9 @@ import figures
 
 from adjoint import communicator
 
+#: Some benchmarks run the examples' problems. Behind this folder, which has names of its own first.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
+
 #: What has been printed, for the file: title, header and cells of each table.
 _tables: list[dict[str, Any]] = []
 
@@ -51,6 +54,16 @@ def interleaved(
             if repetition >= 0:
                 seconds[name].append(elapsed)
     return seconds
+
+
+def on_one(work: Callable[[], Any], nap: float = 1e-3) -> Any:
+    """Return the result of rank 0; the others sleep, for so many seconds a time."""
+    comm = communicator()
+    result = work() if comm.rank == 0 else None
+    arrived = comm.Ibarrier()
+    while not arrived.Test():
+        time.sleep(nap)
+    return result
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:

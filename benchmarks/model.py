@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adjoint.comm import Blocks
+from adjoint.comm.blocks import best_dims
 
 Array = NDArray[np.float64]
 
@@ -148,6 +149,12 @@ class Solve:
         rounds = levels(nodes) * self.rounds.at(blocks.size)
         sent = levels(nodes) * self.sent.at(blocks.size) * max(lengths)
         return computing + network.seconds(rounds, rounds, sent)
+
+
+def square(patch: int, ranks: int) -> Blocks:
+    """Return the grid of so many square patches of so many nodes along a side, one a rank."""
+    dims = best_dims((patch * ranks,) * 2, ranks)
+    return Blocks([patch * d for d in dims], dims)
 
 
 def levels(nodes: float) -> float:

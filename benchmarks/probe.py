@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 from harness import interleaved, parser, write
+from model import square
 from mpi4py import MPI
 from scaling import poisson
 from waves import DT, LAYER, MEDIA, SPACING, homogeneous, ours, triad
 
 from adjoint import communicator
 from adjoint.comm import CartesianGrid, HaloExchange
-from adjoint.comm.blocks import best_dims
 from adjoint.solvers import Poisson
 
 WIDTH, FIELDS = 2, 5
@@ -38,12 +38,12 @@ def network() -> tuple[dict[str, Callable[[], None]], dict[str, tuple[int, int, 
         cases[f"ping-pong, {size} bytes"] = partial(ping_pong, np.zeros(size, np.uint8))
         sizes[f"ping-pong, {size} bytes"] = 2 * TIMES, 2 * TIMES, 2 * TIMES * size
     for side in (50, 300):
-        dims = best_dims((side * comm.size,) * 2, comm.size)
-        grid = CartesianGrid([side * d for d in dims], dims=dims)
+        blocks = square(side, comm.size)
+        grid = CartesianGrid(blocks.shape, dims=blocks.dims)
         halo = HaloExchange(grid, WIDTH)
         buffers = halo.buffers(FIELDS)
         arrays = [np.zeros(grid.padded_shape(WIDTH)) for _ in range(FIELDS)]
-        neighbours = sum(min(d - 1, 2) for d in dims)
+        neighbours = sum(min(d - 1, 2) for d in blocks.dims)
         name = f"halo, {side} nodes"
         cases[name] = partial(repeat, buffers.forward, arrays)
         sizes[name] = TIMES, TIMES * neighbours, TIMES * neighbours * 8 * WIDTH * FIELDS * side
@@ -85,8 +85,8 @@ def programs(
     Also the iterations that the latter takes.
     """
     comm = MPI.COMM_SELF if alone else MPI.COMM_WORLD
-    dims = best_dims((patch * comm.size,) * 2, comm.size)
-    grid = CartesianGrid([patch * d for d in dims], comm, dims)
+    blocks = square(patch, comm.size)
+    grid = CartesianGrid(blocks.shape, comm, blocks.dims)
     cases: dict[str, Callable[[], Any]] = {}
     for count in steps:
         for name, case in waves(grid, count, bare).items():

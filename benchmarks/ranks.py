@@ -9,12 +9,12 @@ save. NUMBA_NUM_THREADS must be at least the number of ranks, which sleep while 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numba
-from harness import interleaved, parser, ratio, table, write
+from harness import interleaved, on_one, parser, ratio, table, write
 from mpi4py import MPI
 from waves import MEDIA, homogeneous, survey
 
@@ -39,26 +39,17 @@ def silence(loop: Any) -> None:
         setattr(holder, name, NoExchange())
 
 
-def on_one(run: Callable[[], Any], threads: int) -> Callable[[], None]:
-    """Return a case in which rank 0 runs with so many threads, while the others sleep."""
-    comm = communicator()
-
-    def case() -> None:
-        if comm.rank == 0:
-            numba.set_num_threads(threads)
-            run()
-            numba.set_num_threads(1)
-        arrived = comm.Ibarrier()
-        while not arrived.Test():
-            time.sleep(1e-3)
-
-    return case
+def with_threads(run: Callable[[], Any], threads: int) -> None:
+    """Run with so many threads, and leave one."""
+    numba.set_num_threads(threads)
+    run()
+    numba.set_num_threads(1)
 
 
 def main() -> None:
     chosen = parser(__doc__).parse_args()
     comm = communicator()
-    if comm.size > numba.config.NUMBA_NUM_THREADS:
+    if comm.size > numba.config.NUMBA_NUM_THREADS:  # type: ignore[attr-defined, unused-ignore]
         raise SystemExit(f"set NUMBA_NUM_THREADS to {comm.size}, the number of ranks")
     nodes, steps = (300, 50) if chosen.quick else (1000, 100)
     shots = survey(nodes, steps, 1)
@@ -74,9 +65,9 @@ def main() -> None:
         silence(silent.propagator)
         measured = interleaved(
             {
-                "ranks": lambda many=many, own=own: many(*own),
-                "without exchange": lambda silent=silent, own=own: silent(*own),
-                "threads": on_one(lambda one=one, fields=fields: one(*fields), comm.size),
+                "ranks": partial(many, *own),
+                "without exchange": partial(silent, *own),
+                "threads": partial(on_one, partial(with_threads, partial(one, *fields), comm.size)),
             },
             3 if chosen.quick else 9,
         )

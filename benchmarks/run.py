@@ -63,7 +63,8 @@ def main() -> None:
     if not chosen.only:  # of an earlier run, perhaps with other ranks
         for file in chosen.json.glob("*.json"):
             file.unlink()
-    failed, taken = [], []
+    failed: list[str] = []
+    taken: list[tuple[str, float]] = []
     for job in all_jobs(os.cpu_count() or 1, chosen.quick):
         script, ranks, threads, more = job
         if chosen.only and script not in chosen.only:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from harness import interleaved, parser, table, write
+from model import square
 from waves import MEDIA, homogeneous, ours, survey
 
 from adjoint import Tape, communicator
@@ -100,8 +101,8 @@ def main() -> None:
         nodes, steps = (100, 2000) if waves else (300, 0)
         nodes, steps = (nodes if waves else nodes // 3, steps // 10) if chosen.quick else (
             nodes, steps)  # fmt: skip
-        dims = CartesianGrid((nodes * comm.size,) * 2).dims
-        grid = CartesianGrid(tuple(nodes * d for d in dims), dims=dims)
+        blocks = square(nodes, comm.size)
+        grid = CartesianGrid(blocks.shape, dims=blocks.dims)
     extra: dict[str, list[float]] = {}
     cases = PHYSICS[chosen.physics](grid, steps)
     if chosen.physics == "poisson":

@@ -23,7 +23,7 @@ import jobs
 import limits
 from harness import parser, table, write
 from links import Link, Links, obstacle
-from model import Computing, Network, Solve, Wave, fit_growth, fit_network, levels
+from model import Computing, Network, Solve, Wave, fit_growth, fit_network, levels, square
 from waves import LAYER
 
 from adjoint.comm import Blocks
@@ -101,12 +101,6 @@ def computing(alone: Any, patches: list[int]) -> dict[str, Computing]:
         seconds = tuple(alone["medians"][f"{name}, {p} nodes"] for p in patches)
         found[name] = Computing(nodes, seconds)
     return found
-
-
-def square(patch: int, ranks: int) -> Blocks:
-    """Return the grid of so many patches."""
-    dims = best_dims((patch * ranks,) * 2, ranks)
-    return Blocks([patch * d for d in dims], dims)
 
 
 def whole(nodes: int, ranks: int) -> Blocks:

@@ -10,7 +10,6 @@ arrays and writes a third.
 
 from __future__ import annotations
 
-import resource
 import statistics
 
 import numba
@@ -18,6 +17,7 @@ from harness import interleaved, parser, ratio, table, write
 from waves import DT, SPACING, filled, ours, triad
 
 from adjoint.comm import CartesianGrid
+from adjoint.optimize.evaluation import resident
 from adjoint.solvers import AcousticWave
 
 LAYER, SPEED = 10, 2500.0
@@ -41,9 +41,9 @@ def main() -> None:
         forward, gradient = (seconds[f"{case}, {name}"] for case in ("forward", "gradient"))
         speed = nodes**3 * steps / statistics.median(forward)
         rows.append([name, speed / 1e6, 4 * speed / streamed, ratio(gradient, forward)])
-    threads, peak = numba.get_num_threads(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     table(
-        f"{nodes}×{nodes}×{nodes}, {steps} steps, {threads} threads, {peak // 1024} MB",
+        f"{nodes}×{nodes}×{nodes}, {steps} steps, {numba.get_num_threads()} threads, "
+        f"{resident() / 2**20:.0f} MB",
         rows,
         ["", "million nodes/s", "of the triad's bytes/s", "gradient / forward"],
     )

@@ -55,10 +55,11 @@ def worst(ratios: Sequence[float | None]) -> float | None:
 def per_record(result: Result) -> float:
     """Return the most that recording adds to a small operator, in seconds."""
     medians, calls = result["medians"], result["parameters"]["calls"]
-    return max(
+    most: float = max(
         (seconds - medians[name.replace(" recorded", " plain")]) / calls
         for name, seconds in medians.items() if name.endswith(" recorded")
     )  # fmt: skip
+    return most
 
 
 def pairs(result: Result, ours: str, theirs: str) -> float | None:

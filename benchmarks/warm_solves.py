@@ -11,20 +11,16 @@ that a run of either kind ends with the same to 1e-6.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from harness import parser, ratio, table, write
+from poisson_inversion import METHODS, Inversion
 
 from adjoint import Tape, Variable
 from adjoint.optimize import minimize
 from adjoint.solvers import Poisson
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
-from poisson_inversion import METHODS, Inversion
 
 #: What the solvers of each kind take over.
 KINDS: dict[str, dict[str, Any]] = {"cold": {}, "warm": {"warm": True, "lag": 1.2}}

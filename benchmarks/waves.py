@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from peer import Peer
 
 from adjoint import Tape, communicator
 from adjoint.comm import CartesianGrid
+from adjoint.optimize.evaluation import resident
 from adjoint.solvers import AcousticWave, ElasticWave, Lame
 from adjoint.variable import Array
 
@@ -218,5 +218,4 @@ def _roofline(
 
 def _peak() -> float:
     """Return the largest resident memory of all ranks together, in bytes."""
-    mine = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return sum(communicator().allgather(mine))
+    return float(sum(communicator().allgather(resident())))

@@ -18,7 +18,6 @@ from adjoint.comm import CartesianGrid
 #: Seconds that a rank waits for rank 0's message before it prints its own.
 PATIENCE = 4.0
 
-
 #: What values are in range, of options that several programs have.
 LIMITS: dict[str, Callable[[Any], bool]] = {
     "--patch": lambda nodes: nodes >= 2,
@@ -81,6 +80,16 @@ def add_extent(parser: argparse.ArgumentParser, patch: int) -> None:
     either.add_argument(
         "--size", type=int, metavar="N", help="N×N nodes in all, on any number of ranks"
     )
+
+
+def add_observations(parser: argparse.ArgumentParser, noise: float) -> None:
+    """Add the options that say how a network is to be learned: from which values of u."""
+    add = parser.add_argument
+    add("--observed", type=float, default=0.8,
+        help="share of each patch's unknowns that is observed (default 0.8)")  # fmt: skip
+    add("--noise", type=float, default=noise, help="standard deviation of the noise relative to "
+        f"the root mean square of u (default {noise:g})")  # fmt: skip
+    add("--seed", type=int, default=0, help="of network, observations and noise")
 
 
 def extent(options: argparse.Namespace) -> tuple[int, int]:

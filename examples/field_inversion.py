@@ -235,7 +235,7 @@ def write(options: argparse.Namespace, inversion: Inversion, result: Result) -> 
     error, before = inversion.error(result.theta), inversion.error(inversion.start)
     exact, found = (thumbnail(grid, field) for field in (inversion.exact, result.theta))
     with agreed(grid.comm):
-        if grid.rank == 0:
+        if exact is not None and found is not None:  # on rank 0
             with written_whole(out / "result.npz") as file:
                 np.savez(file, loss=[i.loss for i in result.history], error=error,
                          start_error=before, found=found, exact=exact)  # fmt: skip

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from command_line import one_message, parsed
-from plotting import pyplot
+from command_line import add_observations, one_message, parsed
+from plotting import save, subplots
 from run_report import Report, add_options
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import Bounds
@@ -142,9 +142,7 @@ class Inversion:
         return misfit
 
     def errors(self, theta: Any) -> tuple[float, float]:
-        """Return the greatest relative error of the law at the temperatures that occur, and that
-        in the L2 norm.
-        """
+        """Return the law's greatest relative error where temperatures occur, and in the L2 norm."""
         u = np.linspace(*self.range, 1001)
         exact = exact_law(u)
         difference = self.law(u, theta) - exact
@@ -161,12 +159,9 @@ class Inversion:
 
 def draw_law(path: Path, inversion: Inversion, start: Any, theta: Any, true: Any) -> None:
     """Draw the law to be found, that of the start and that of the end, and how often u occurs."""
-    plt = pyplot()
     u = np.linspace(*inversion.range, 401)
     exact, found = exact_law(u), inversion.law(u, theta)
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=(7, 6), sharex=True, height_ratios=(2.2, 1), layout="constrained"
-    )
+    figure, (above, below) = subplots(2, 1, figsize=(7, 6), sharex=True, height_ratios=(2.2, 1))
     above.plot(u, exact, "k", linewidth=4, alpha=0.3, label="exact")
     above.plot(u, found, "C0", label="learned")
     above.plot(u, inversion.law(u, start), "C1--", label="start")
@@ -180,19 +175,15 @@ def draw_law(path: Path, inversion: Inversion, start: Any, theta: Any, true: Any
     counts = below.twinx()
     counts.hist(true.ravel(), bins=60, range=inversion.range, color="grey", alpha=0.35)
     counts.set(ylabel="nodes with that u")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
 
 
 def draw_temperatures(path: Path, fields: dict[str, Any]) -> None:
     """Draw u, its observations, and how far the fitted u is from it, for each experiment."""
-    plt = pyplot()
     rows = fields["true"], fields["data"], fields["u"] - fields["true"]
     count = len(rows[0])
     greatest, largest = float(rows[0].max()), float(np.abs(rows[2]).max())
-    figure, axes = plt.subplots(
-        3, count, figsize=(2.4 * count + 1.2, 7.4), sharex=True, sharey=True, layout="constrained"
-    )
+    figure, axes = subplots(3, count, figsize=(2.4 * count + 1.2, 7.4), sharex=True, sharey=True)
     names = "temperature u", "observations (white: none)", "fitted − true u"
     for name, line, row in zip(names, axes, rows):
         difference = row is rows[2]
@@ -208,8 +199,7 @@ def draw_temperatures(path: Path, fields: dict[str, Any]) -> None:
         axis.set(title=f"experiment {number + 1}")
     for axis in axes[-1]:
         axis.set(xlabel="x")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
 
 
 def arguments() -> argparse.Namespace:
@@ -219,15 +209,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--size", type=int, default=60, metavar="N", help="N×N nodes (default 60)")
     parser.add_argument("--iterations", type=int, default=300, help="of L-BFGS (default 300)")
-    parser.add_argument(
-        "--observed", type=float, default=0.8,
-        help="share of each patch's unknowns that is observed (default 0.8)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--noise", type=float, default=0.01,
-        help="standard deviation of the noise relative to the root mean square of u (default 0.01)",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of network, observations and noise")
+    add_observations(parser, noise=0.01)
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     add_options(parser, out="results/nonlinear")
     return parsed(parser)

@@ -8,16 +8,26 @@ from typing import Any
 import numpy as np
 
 from adjoint.comm import CartesianGrid
+from adjoint.files import written_whole
 
 
-def pyplot() -> Any:
-    """Return matplotlib's pyplot, which draws into files."""
+def subplots(*shape: int, **more: Any) -> tuple[Any, Any]:
+    """Return a new figure and its axes, as matplotlib does, to be saved and never shown."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    return plt
+    return plt.subplots(*shape, layout="constrained", **more)
+
+
+def save(figure: Any, path: Path, dpi: int = 150) -> None:
+    """Write a figure and forget it; whatever ends the program, there is no half of one."""
+    import matplotlib.pyplot as plt
+
+    with written_whole(path) as file:
+        figure.savefig(file, dpi=dpi, format="png")
+    plt.close(figure)
 
 
 def draw_fields(
@@ -35,11 +45,10 @@ def draw_fields(
     title, by : str
         Of the figure, and what found κ.
     """
-    plt = pyplot()
     error = found - exact
     low, high = float(exact.min()), float(exact.max())
     largest = float(np.abs(error).max())
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    figure, axes = subplots(1, 3, figsize=(11, 3.6))
     panels = [
         ("exact κ", exact, "viridis", low, high),
         (f"{by} κ", found, "viridis", low, high),
@@ -57,5 +66,4 @@ def draw_fields(
                      linewidth=0.8, linestyle="--")  # fmt: skip
         axis.set(title=name, xlabel="x", ylabel="y")
     figure.suptitle(title)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)

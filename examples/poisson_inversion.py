@@ -15,7 +15,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from command_line import add_extent, extent, one_message, parsed
+from command_line import add_extent, add_observations, extent, one_message, parsed
 from plotting import draw_fields
 from run_report import Report, add_options
 
@@ -182,19 +182,7 @@ def arguments() -> argparse.Namespace:
         type=int,
         help="of the method (default 400 of L-BFGS, 100 of Gauss-Newton)",
     )
-    parser.add_argument(
-        "--observed",
-        type=float,
-        default=0.8,
-        help="share of each patch's unknowns that is observed (default 0.8)",
-    )
-    parser.add_argument(
-        "--noise",
-        type=float,
-        default=0.0,
-        help="standard deviation of the noise relative to the root mean square of u",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of network, observations and noise")
+    add_observations(parser, noise=0.0)
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     add_options(parser, out="results/poisson")
     return parsed(parser)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from command_line import one_message, parsed
-from plotting import pyplot
+from command_line import add_observations, one_message, parsed
+from plotting import save, subplots
 from poisson_inversion import FIELDS, Inversion
 from run_report import Report, add_options
 
@@ -122,8 +122,7 @@ def uncertainty(
 
 def draw(path: Path, fields: dict[str, Any], eigenvalues: Any, title: str) -> None:
     """Draw error and standard deviations side by side, and the eigenvalues."""
-    plt = pyplot()
-    figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
+    figure, axes = subplots(2, 2, figsize=(9, 7))
     error = np.abs(fields["kappa"] - fields["exact"])
     most = float(max(np.quantile(error, 0.995), np.quantile(fields["posterior"], 0.995)))
     panels = [
@@ -144,8 +143,7 @@ def draw(path: Path, fields: dict[str, Any], eigenvalues: Any, title: str) -> No
     axis.set(title="eigenvalues of the Hessian relative to the prior", xlabel="number")
     axis.grid(alpha=0.3)
     figure.suptitle(title)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
 
 
 def arguments() -> argparse.Namespace:
@@ -156,13 +154,7 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--size", type=int, default=60, metavar="N", help="N×N nodes (default 60)")
     add("--field", choices=FIELDS, default="bumps", help="exact κ (default bumps)")
-    add("--observed", type=float, default=0.8, help="share of nodes observed (default 0.8)")
-    add(
-        "--noise",
-        type=float,
-        default=0.01,
-        help="standard deviation of the noise relative to the root mean square of u (default 0.01)",
-    )
+    add_observations(parser, noise=0.01)
     add(
         "--prior",
         type=float,
@@ -171,7 +163,6 @@ def arguments() -> argparse.Namespace:
     )
     add("--rank", type=int, default=60, help="number of eigenvalues (default 60)")
     add("--iterations", type=int, default=100, help="of Gauss-Newton, at most (default 100)")
-    add("--seed", type=int, default=0, help="of network, observations and noise")
     add_options(parser, out="results/poisson_uncertainty")
     return parsed(
         parser,

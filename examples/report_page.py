@@ -9,9 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from plotting import pyplot
+from plotting import save, subplots
 
-from adjoint.files import written_whole
 from adjoint.optimize import Iteration
 
 STYLE = """
@@ -151,9 +150,7 @@ def _figures(folder: Path, figures: Mapping[str, str]) -> Iterable[str]:
 
 def draw_loss(path: Path, stages: Sequence[tuple[str, Sequence[Iteration]]]) -> None:
     """Draw the misfit and its gradient over the iterations of one stage after the other."""
-    plt = pyplot()
-    figure, axes = plt.subplots(2, 1, figsize=(6.5, 4.6), sharex=True, layout="constrained",
-                                height_ratios=(2, 1))  # fmt: skip
+    figure, axes = subplots(2, 1, figsize=(6.5, 4.6), sharex=True, height_ratios=(2, 1))
     first = 0
     for name, rows in stages:
         numbers = [first + row.iteration for row in rows]
@@ -167,6 +164,4 @@ def draw_loss(path: Path, stages: Sequence[tuple[str, Sequence[Iteration]]]) -> 
         axis.grid(alpha=0.3)
     if len(stages) > 1:
         axes[0].legend()
-    with written_whole(path) as file:
-        figure.savefig(file, dpi=110, format="png")
-    plt.close(figure)
+    save(figure, path, dpi=110)

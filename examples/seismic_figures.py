@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from plotting import pyplot
+from plotting import save, subplots
 from seismic import Model
 
 
@@ -24,35 +24,18 @@ def draw_models(path: Path, model: Model, found: Any, name: str, label: str) -> 
     label : str
         Quantity and unit, for the colour bars.
     """
-    plt = pyplot()
-    true, start = model.true[name], model.start[name]
-    rows, columns = model.shape
-    km = model.spacing / 1e3
-    extent = (-0.5 * km, (columns - 0.5) * km, (rows - 0.5) * km, -0.5 * km)
-    low, high = float(true.min()), float(true.max())
-    largest = float(np.abs(start - true).max())
-    figure, axes = plt.subplots(2, 2, figsize=(11, 5.2), layout="constrained", sharex=True,
-                                sharey=True)  # fmt: skip
-    panels = [
-        ("true", true, "viridis", low, high, label),
-        ("start", start, "viridis", low, high, label),
-        ("inverted", found, "viridis", low, high, label),
-        ("inverted − true", found - true, "RdBu_r", -largest, largest, "difference of " + label),
-    ]
-    for axis, (title, values, colours, least, greatest, bar) in zip(axes.flat, panels):
-        image = axis.imshow(
-            values, extent=extent, cmap=colours, vmin=least, vmax=greatest, aspect="auto"
-        )
+    figure, axes = subplots(2, 2, figsize=(11, 5.2), sharex=True, sharey=True)
+    panels = _panels(model.true[name], model.start[name], found)
+    bars = label, label, label, f"difference of {label}"
+    for axis, (title, values, scale), bar in zip(axes.flat, panels, bars):
+        extent = _extent(values.shape, model.spacing)
+        image = axis.imshow(values, extent=extent, aspect="auto", **scale)
         figure.colorbar(image, ax=axis, label=bar)
         axis.set(title=title)
-    for axis in axes[-1]:
-        axis.set_xlabel("x (km)")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("depth (km)")
+    _name_sides(axes)
     axes[0, 0].plot(*model.receivers.T[::-1] / 1e3, "w.", markersize=1.5)
     axes[0, 0].plot(*model.sources.T[::-1] / 1e3, "r*", markersize=6, clip_on=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
 
 
 def draw_slices(path: Path, model: Model, found: Any, name: str, label: str) -> None:
@@ -69,25 +52,13 @@ def draw_slices(path: Path, model: Model, found: Any, name: str, label: str) -> 
     label : str
         Quantity and unit, for the colour bars.
     """
-    plt = pyplot()
-    true, start = model.true[name], model.start[name]
     km = model.spacing / 1e3
     depth, y = 3 * model.shape[0] // 8, model.shape[1] // 2
-    low, high = float(true.min()), float(true.max())
-    largest = float(np.abs(start - true).max())
-    figure, axes = plt.subplots(2, 4, figsize=(12, 5.2), layout="constrained", sharex=True,
-                                height_ratios=model.shape[1::-1])  # fmt: skip
-    panels = [
-        ("true", true, "viridis", low, high),
-        ("start", start, "viridis", low, high),
-        ("inverted", found, "viridis", low, high),
-        ("inverted − true", found - true, "RdBu_r", -largest, largest),
-    ]
-    for (level, upright), (title, values, colours, least, greatest) in zip(axes.T, panels):
+    figure, axes = subplots(2, 4, figsize=(12, 5.2), sharex=True, height_ratios=model.shape[1::-1])
+    panels = _panels(model.true[name], model.start[name], found)
+    for (level, upright), (title, values, scale) in zip(axes.T, panels):
         for axis, part in ((level, values[depth]), (upright, section(values))):
-            rows, columns = part.shape
-            extent = (-0.5 * km, (columns - 0.5) * km, (rows - 0.5) * km, -0.5 * km)
-            image = axis.imshow(part, extent=extent, cmap=colours, vmin=least, vmax=greatest)
+            image = axis.imshow(part, extent=_extent(part.shape, model.spacing), **scale)
         level.axhline(y * km, color="k", linestyle=":", linewidth=1)
         upright.axhline(depth * km, color="k", linestyle=":", linewidth=1)
         level.set_title(title)
@@ -99,8 +70,33 @@ def draw_slices(path: Path, model: Model, found: Any, name: str, label: str) -> 
     axes[1, 0].set_ylabel(f"depth (km), at y = {y * km:.2f} km")
     axes[0, 0].plot(*model.receivers.T[:0:-1] / 1e3, "w.", markersize=2)
     axes[0, 0].plot(*model.sources.T[:0:-1] / 1e3, "r*", markersize=7)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)
+
+
+def _panels(true: Any, start: Any, found: Any) -> list[tuple[str, Any, dict[str, Any]]]:
+    """Return titles, fields and their colours; the last is how far the inverted model is off."""
+    fields = {"cmap": "viridis", "vmin": float(true.min()), "vmax": float(true.max())}
+    largest = float(np.abs(start - true).max())
+    off = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
+    return [
+        ("true", true, fields), ("start", start, fields), ("inverted", found, fields),
+        ("inverted − true", found - true, off),
+    ]  # fmt: skip
+
+
+def _extent(shape: tuple[int, int], spacing: float) -> tuple[float, ...]:
+    """Return where an image of nodes ends, in kilometres."""
+    rows, columns = shape
+    km = spacing / 1e3
+    return -0.5 * km, (columns - 0.5) * km, (rows - 0.5) * km, -0.5 * km
+
+
+def _name_sides(axes: Any) -> None:
+    """Write beside the outer ones of many axes what they are."""
+    for axis in axes[-1]:
+        axis.set_xlabel("x (km)")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("depth (km)")
 
 
 def section(field: Any) -> Any:
@@ -110,10 +106,7 @@ def section(field: Any) -> Any:
 
 def draw_wavefield(path: Path, frames: list[tuple[float, Any]], extent: Any, label: str) -> None:
     """Draw one shot's wavefield at several times, each scaled by its own greatest value."""
-    plt = pyplot()
-    figure, axes = plt.subplots(
-        2, (len(frames) + 1) // 2, figsize=(11, 5.2), layout="constrained", sharex=True, sharey=True
-    )
+    figure, axes = subplots(2, (len(frames) + 1) // 2, figsize=(11, 5.2), sharex=True, sharey=True)
     for axis, (seconds, field) in zip(axes.flat, frames):
         largest = float(np.quantile(np.abs(field), 0.998)) or 1.0
         image = axis.imshow(
@@ -121,12 +114,8 @@ def draw_wavefield(path: Path, frames: list[tuple[float, Any]], extent: Any, lab
         )
         figure.colorbar(image, ax=axis, label=label)
         axis.set(title=f"t = {seconds:.2f} s")
-    for axis in axes[-1]:
-        axis.set_xlabel("x (km)")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("depth (km)")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    _name_sides(axes)
+    save(figure, path)
 
 
 def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -> None:
@@ -141,7 +130,6 @@ def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -
     label : str
         Quantity and unit, for the colour bar.
     """
-    plt = pyplot()
     observed = gathers["observed"]
     largest = float(np.quantile(np.abs(observed), 0.99)) or 1.0
     panels = {
@@ -150,7 +138,7 @@ def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -
         "inverted": gathers["inverted"],
         "inverted − observed": gathers["inverted"] - observed,
     }
-    figure, axes = plt.subplots(1, 4, figsize=(11, 4.2), layout="constrained", sharey=True)
+    figure, axes = subplots(1, 4, figsize=(11, 4.2), sharey=True)
     extent = (0, len(observed), model.steps * model.dt, 0)
     for axis, (title, values) in zip(axes, panels.items()):
         image = axis.imshow(
@@ -159,5 +147,4 @@ def draw_traces(path: Path, model: Model, gathers: dict[str, Any], label: str) -
         axis.set(title=title, xlabel="receiver")
     axes[0].set_ylabel("time (s)")
     figure.colorbar(image, ax=axes[-1], label=label)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from plotting import pyplot
+from basin import LENGTH, velocity
+from plotting import save, subplots
 
 if TYPE_CHECKING:
     from source_inversion import SourceInversion
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
 
 def draw(path: Path, inversion: SourceInversion, found: dict[str, Any], loss: list[float]) -> None:
     """Draw both sources with flow and sensors, the sensors' series, the course and the loss."""
-    plt = pyplot()
-    figure, axes = plt.subplots(2, 3, figsize=(13.5, 8), layout="constrained")
+    figure, axes = subplots(2, 3, figsize=(13.5, 8))
     draw_sources(figure, axes[0], inversion, found)
     draw_series(axes[1, 0], inversion, found)
     hours = inversion.times / 3600
@@ -28,14 +28,11 @@ def draw(path: Path, inversion: SourceInversion, found: dict[str, Any], loss: li
     axes[1, 2].set(xlabel="iteration", ylabel="misfit with smoothing", title="misfit")
     for axis in axes[1]:
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save(figure, path, dpi=130)
 
 
 def draw_sources(figure: Any, axes: Any, inversion: SourceInversion, found: dict[str, Any]) -> None:
     """Draw the true source with streamlines, the found one with sensors, and their difference."""
-    from source_inversion import LENGTH, velocity
-
     exact, estimate = 1e3 * found["exact"], 1e3 * found["found"]
     most, off = float(exact.max()), float(np.abs(estimate - exact).max())
     panels = [

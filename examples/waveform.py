@@ -184,7 +184,7 @@ class Inversion(ABC):
     def gather(self, traces: Any, shot: int = 0) -> Any:
         """Return the traces of one of this group's shots on the group's rank 0."""
         parts = self.grid.comm.gather((self.wave.receivers, traces[shot]))
-        if self.grid.rank:
+        if parts is None:
             return None
         whole = np.zeros((len(self.model.receivers), self.model.steps))
         for index, found in parts:
@@ -231,7 +231,7 @@ class Inversion(ABC):
                 energy += self.displayed() ** 2
         whole = self.field(energy)
         leaders = self.total.comm.gather(whole)
-        if self.total.comm.rank:
+        if leaders is None:
             return None
         return sum(part for part in leaders if part is not None)
 

@@ -36,14 +36,14 @@ def errors(inversion: Inversion, found: Any, energy: Any) -> dict[str, float]:
     }
     for prefix, part in (("", 1.0), ("fine_", 0.5)):
         window = max(3, round(part * wavelength))
-        local = [
+        after, before = (
             np.sqrt(uniform_filter((field - true) ** 2, window, mode="nearest"))[lit]
             for field in (found, start)
-        ]
+        )
         numbers[f"{prefix}window"] = window * model.spacing
-        numbers[f"{prefix}improved"] = float((local[0] < local[1]).mean())
+        numbers[f"{prefix}improved"] = float((after < before).mean())
         # Of what the start is off: 1 where a place without error has none now either.
-        ratios = np.divide(*local, out=np.ones_like(local[0]), where=local[1] > 0)
+        ratios = np.divide(after, before, out=np.ones_like(after), where=before > 0)
         numbers[f"{prefix}worst"] = float(ratios.max())
     return numbers
 

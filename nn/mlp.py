@@ -76,7 +76,7 @@ class MLP(Operator):
         fourier: int = 0,
         fourier_scale: float = 1.0,
         fourier_seed: int = 0,
-        chunk: int = 1024,
+        chunk: int = 2048,
         dtype: Any = np.float64,
     ) -> None:
         self.widths = tuple(int(n) for n in widths)
@@ -139,7 +139,7 @@ class MLP(Operator):
         dy = np.empty((len(x), self.widths[-1]), self.dtype)
         for points in self._chunks(x):
             h = self._propagate(layers, x[points])
-            t = self._columns(self._tangents, points)
+            t = self._columns(self._tangents, points.stop - points.start)
             self._features.tangent(dx[points], h[0], t[0])
             for i, (w, dw) in enumerate(zip(layers, dlayers)):
                 np.matmul(dw.T, h[i], out=t[i + 1])
@@ -270,16 +270,16 @@ class MLP(Operator):
     def _chunks(self, x: Any) -> Iterator[slice]:
         return (slice(i, min(i + self.chunk, len(x))) for i in range(0, len(x), self.chunk))
 
-    @staticmethod
-    def _columns(buffers: list[Array], points: slice) -> list[Array]:
+    def _columns(self, buffers: list[Array], count: int) -> list[Array]:
         """Return the buffers for a chunk, which may be shorter than the others at the end."""
-        count = points.stop - points.start
+        if count == self.chunk:
+            return buffers
         # A contiguous piece of the memory, for a strided one makes the products slow.
         return [b.ravel()[: len(b) * count].reshape(len(b), count) for b in buffers]
 
     def _propagate(self, layers: list[Array], x: Array) -> list[Array]:
         """Return the activations of all layers for a chunk; of the last one the plain ``Z``."""
-        h = self._columns(self._activations, slice(0, len(x)))
+        h = self._columns(self._activations, len(x))
         self._features.compute(x, h[0][:-1])
         for i, w in enumerate(layers):
             last = i == len(layers) - 1
@@ -304,7 +304,7 @@ class MLP(Operator):
     ) -> Iterator[tuple[int, Array, Array]]:
         """Yield for each layer, from the last, its number, the cotangent of Z and its inputs."""
         h = self._propagate(layers, x)
-        t = self._columns(self._tangents, slice(0, len(x)))
+        t = self._columns(self._tangents, len(x))
         d = t[-1]
         d[...] = w.T
         self._scale_by_bound(d, h[-1])

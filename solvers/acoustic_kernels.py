@@ -1,22 +1,24 @@
-"""Compiled steps of the acoustic wave: forwards and in reverse, two of them in a sweep.
+"""Compiled steps of the acoustic wave: forwards and in reverse, several of them in a sweep.
 
 Fields are padded by ``GHOST`` nodes on all sides, and by columns without use behind the first
 ``columns`` (see :mod:`~adjoint.solvers.padding`). Index ``k`` of a half point stands for the point
 between lines ``k`` and ``k + 1``. See :mod:`~adjoint.solvers.acoustic` for what is computed.
 
 A step reads and writes each field once, for which a large grid's have to come from memory. So the
-next step follows in the same sweep, ``LAG`` rows behind, and they take turns of ``TURN`` rows: what
-it takes is still in the cache, and the rows that it overwrites are no longer needed. A thread's
-share of the rows ends where its neighbour's begins; there the second step leaves ``GAP`` rows on
-both sides, which are filled in when all threads have come to their ends. A border with another
-rank's rows is one of these, filled in when ghosts have been exchanged. What layers remember at half
-points along axis 0 is needed on both sides of a border and computed on both, from one level to
-another: so it does not matter when.
+next steps follow in the same sweep, each ``LAG`` rows behind the one before, and they take turns of
+``TURN`` rows: what they take is still in the cache, and the rows that they overwrite are no longer
+needed. A thread's share of the rows ends where its neighbour's begins; there step ``k`` of a sweep
+leaves ``k GAP`` rows on both sides, which are filled in when all threads have come to their ends.
+A border with another rank's rows is one of these, filled in step by step as ghosts have been
+exchanged. What layers remember at half points along axis 0 is needed on both sides of a border and
+computed on both, from one level to another: so it does not matter when.
 
 Two rows are taken at a time, which saves loads, of which a processor can do fewer than of sums.
 Indices of inner loops are :mod:`~adjoint.solvers.unsigned`. Levels of a field lie one behind the
 other in a single array of rows, so that a level is an offset and no slice. All is in one file
-because Numba's cache does not see changes in others.
+because Numba's cache does not see changes in others. The loops of a sweep stand in one function:
+with the rows of a turn, or a thread's share, in functions of their own, as the elastic wave has
+them, a step in reverse was measured to take up to a tenth longer.
 """
 
 from __future__ import annotations
@@ -33,19 +35,20 @@ from .unsigned import unsigned
 #: two half points on either side of a node.
 GHOST = 3
 
+#: Steps in a sweep at most.
+STEPS = 6
+
 #: Rows that a step takes before the next one of a sweep does: even.
 TURN = 8
 
 #: Rows between a step and the next in a sweep: what a step of two rows reaches, and even.
 LAG = 4
 
-#: Rows on either side of a border that the second step of a sweep leaves: even, and so many that
-#: what layers remember of the rows that it reaches, three further on, is none of what the first
-#: step reaches beyond the border, which may come to it later.
+#: Rows on either side of a border that the second step of a sweep leaves, and each later one more
+#: than the one before: even, and so many that what layers remember of the rows that a step reaches,
+#: three further on, is none of what the one before reaches beyond the border, which may come to it
+#: later.
 GAP = 6
-
-#: Rows of a share that leave the second step of a sweep enough between two borders.
-SHARE = 4 * GAP
 
 #: Rows between those that a step takes and those that it has brought into the cache.
 AHEAD = 7
@@ -53,8 +56,8 @@ AHEAD = 7
 #: Rows of fluxes that two rows of nodes take.
 RING = 5
 
-#: Rows of work memory that a thread takes: rings of two kinds for two steps, and three rows.
-ROWS = 4 * RING + 3
+#: Rows of work memory that a thread takes: rings of two kinds for each step, and three rows.
+ROWS = 2 * STEPS * RING + 3
 
 #: Of what a step is made of: inlined, for the arrays' descriptions are long lists of arguments.
 #: They count no references, for threads would write to the counts in turns in each row; so they can
@@ -118,7 +121,7 @@ def _flat(levels: Any) -> Any:
 def _rows(
     fill: int, stage: int, task: int, threads: int, height: int, neighbours: Any
 ) -> tuple[int, int]:
-    """The rows that a task takes in the first or second step of a sweep.
+    """The rows that a task takes in step ``stage`` of a sweep.
 
     Tasks are shares of the rows at first, and when gaps are filled in, borders: number ``k`` lies
     before share ``k``. ``neighbours`` tells whether rows of other ranks are before the first and
@@ -130,20 +133,28 @@ def _rows(
     if not fill:
         stop = begin + height * (task + 1) // threads
         return low + gap * before, stop - gap * behind
-    if not stage or not before or (task == threads and not behind):
+    if not before or (task == threads and not behind):
         return low, low
     return max(low - gap, begin), min(low + gap, end)
 
 
 @njit(**_PART)
-def _task(
-    fill: int, task: int, threads: int, height: int, neighbours: Any, stages: int
-) -> tuple[tuple[int, int], tuple[int, int], int, int]:
-    """The rows of either step, and from where to where the first of them goes."""
-    early = _rows(fill, 0, task, threads, height, neighbours)
-    late = _rows(fill, 1, task, threads, height, neighbours)
-    begin = late[0] + LAG if fill else early[0]
-    return early, late, begin, max(early[1], late[1] + LAG) if stages == 2 else early[1]
+def _turns(part: Any, stages: int, task: int, threads: int, height: int, neighbours: Any) -> Any:
+    """Where turns begin, of which step ``k`` takes the rows ``k LAG`` before."""
+    fill, low, high = part
+    start, stop = 0, 0
+    for stage in range(low, min(high, stages)):
+        first, last = _rows(fill, stage, task, threads, height, neighbours)
+        if first < last:
+            first, last = first + stage * LAG, last + stage * LAG
+            start, stop = (min(start, first), max(stop, last)) if stop else (first, last)
+    return range(start, stop, TURN)
+
+
+@njit(**_PART)
+def _here(points: Any, row: int) -> Any:
+    """The entries of a row, of :func:`~adjoint.solvers.row_points.by_rows`."""
+    return range(points[0][0, row], points[0][0, row + 1])
 
 
 @njit(**_PART)
@@ -320,22 +331,32 @@ def _images(u: Any, now: int) -> None:
             u[top - k, j] = -u[top + k, j]
 
 
-@njit(**_STEP)
-def _record(u: Any, nodes: Any, weights: Any, traces: Any, n: int) -> None:
-    """``traces[:, n] = `` the values of ``u`` at points."""
-    flat = u.reshape(-1)
-    for r in range(nodes.shape[0]):
-        value = weights[r, 0] * flat[nodes[r, 0]]
-        for k in range(1, nodes.shape[1]):
-            value += weights[r, k] * flat[nodes[r, k]]
-        traces[r, n] = value
+@njit(**_PART)
+def _record(u: Any, now: int, i: int, points: Any, n: int) -> None:
+    """Put aside what points take of a row: other rows of theirs may be another thread's."""
+    _, columns, weights, _, _, parts = points
+    for k in _here(points, i):
+        value = weights[k, 0] * u[now + i, columns[k, 0]]
+        for tap in range(1, columns.shape[1]):
+            value += weights[k, tap] * u[now + i, columns[k, tap]]
+        parts[k, n % parts.shape[1]] = value
+
+
+@njit(**_PART)
+def _collect(points: Any, n: int) -> None:
+    """Sum up what was put aside in step ``n``."""
+    _, _, _, point, series, parts = points
+    for k in range(len(point)):
+        series[point[k], n] = 0
+    for k in range(len(point)):
+        series[point[k], n] += parts[k, n % parts.shape[1]]
 
 
 @njit(**_PART)
 def _finish(u: Any, new: int, i: int, points: Any, n: int, surface: bool) -> None:
     """The transpose of ``_record`` in a row, and the free surface."""
-    starts, columns, weights, point, series = points
-    for k in range(starts[0, i], starts[0, i + 1]):
+    _, columns, weights, point, series = points
+    for k in _here(points, i):
         for tap in range(columns.shape[1]):
             u[new + i, columns[k, tap]] += weights[k, tap] * series[point[k], n]
     if surface and i == GHOST:
@@ -370,48 +391,42 @@ def _keep(kept: Any, level: int, u: Any, now: int, low: int, stop: int, height: 
 
 @njit(parallel=True, **_ENTRY)
 def advance(
-    first: int, last: int, offset: int, phases: Any, pairs: bool, neighbours: Any,
+    first: int, last: int, offset: int, parts: Any, steps: int, neighbours: Any,
     u: Any, psi0: Any, psi1: Any, phi0: Any, phi1: Any,
     kept_u: Any, kept_psi0: Any, kept_psi1: Any, kept_from: int,
     c2: Any, half0: Any, half1: Any, node0: Any, node1: Any, weights: Any, surface: bool,
     receivers: Any, sources: Any, work: Any, columns: int,
 ) -> None:  # fmt: skip
-    """Take the steps ``first`` … ``last − 1``, by twos where ``pairs`` is true.
+    """Take the steps ``first`` … ``last − 1``, at most ``steps`` in a sweep.
 
     ``u`` and ``psi0`` have two levels that are used in turns. Unless they have no levels,
     ``kept_u[k]`` becomes the field that a step begins with and ``kept_psi[k]`` what layers
-    remember behind it, with step ``first`` at ``k = kept_from``. ``phases`` is ``(0, 2)``, or
-    ``(0, 1)`` and ``(1, 2)`` to fill in gaps in a call of its own, behind an exchange of ghosts.
+    remember behind it, with step ``first`` at ``k = kept_from``. A sweep has ``parts``
+    ``(fill, low, high)``: steps ``low`` … ``high − 1`` of it in shares, or about borders; those
+    after an exchange of ghosts are in a call of their own.
     """
     w01, w02, v01, v02, w11, w12, v11, v12 = weights
-    r_nodes, r_weights, traces = receivers
     threads, keep = work.shape[0] - 1, kept_u.shape[0] > 0
-    height, width = u.shape[1] - 2 * GHOST, columns - 2 * GHOST
+    rows, lines = u.shape[1], psi0.shape[1]
+    height, width = rows - 2 * GHOST, columns - 2 * GHOST
     field, memory0, levels = _flat(u), _flat(psi0), _flat(kept_u)
     levels0, levels1 = _flat(kept_psi0), _flat(kept_psi1)
-    n = first
-    while n < last:
-        stages = 2 if pairs and n + 1 < last else 1
-        step, level = n - first + offset, n - first + kept_from
-        for fill in range(phases[0], min(phases[1], stages)):
-            begins = u[(step + fill + 1) % 2]
-            if surface and not fill:
-                _images(begins, 0)
-            _record(begins, r_nodes, r_weights, traces, n + fill)
-            for t in prange(threads + fill):
-                ring, along = work[t, : 2 * RING], work[t, 2 * RING : 2 * RING + 2]
-                early, late, begin, stop = _task(fill, t, threads, height, neighbours, stages)
-                for turn in range(begin, stop, TURN):
-                    for stage in range(fill, stages):
-                        start, end = late if stage else early
-                        row = turn - stage * LAG
+    for begin in range(first, last, steps):
+        stages, phase = min(steps, last - begin), begin - first + offset
+        for x in range(len(parts)):
+            part = parts[x, 0], parts[x, 1], parts[x, 2]
+            if surface and not part[1]:
+                _images(u[(phase + 1) % 2], 0)
+            for t in prange(threads + part[0]):
+                ring, along = work[t, : STEPS * RING], work[t, 2 * STEPS * RING :]
+                for turn in _turns(part, stages, t, threads, height, neighbours):
+                    for stage in range(part[1], min(part[2], stages)):
+                        start, end = _rows(part[0], stage, t, threads, height, neighbours)
+                        row, n, odd = turn - stage * LAG, begin + stage, (phase + stage) % 2
+                        now, new, level = (1 - odd) * rows, odd * rows, n - first + kept_from
+                        memory = odd * lines, (1 - odd) * lines, level * lines if keep else -1
                         for i in range(max(row, start), min(row + TURN, end), 2):
                             count = min(2, end - i)
-                            odd = (step + stage) % 2
-                            now, new = (1 - odd) * u.shape[1], odd * u.shape[1]
-                            lines = psi0.shape[1]
-                            memory = (odd * lines, (1 - odd) * lines,
-                                      (level + stage) * lines if keep else -1)  # fmt: skip
                             if stage and surface and i == start == GHOST:
                                 _images(field, now)
                             pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
@@ -420,13 +435,13 @@ def advance(
                                 _flux_down(ring, stage, memory0, memory, levels0, field, now, c2, k,
                                            half0, width, w01, w02)  # fmt: skip
                             for r in range(count):
+                                _record(field, now, i + r, receivers, n)
                                 _flux_along(along, r, field, now, c2, i + r, width, w11, w12)
                                 if len(half1.lines):
                                     _absorb_fluxes(psi1, along, r, field, now, c2, i + r, half1,
                                                    w11, w12)  # fmt: skip
                                     if keep:
-                                        at = (level + stage) * u.shape[1] + i + r
-                                        _keep_columns(levels1, at, psi1, i + r)
+                                        _keep_columns(levels1, level * rows + i + r, psi1, i + r)
                             if pair:
                                 _leap_pair(field, now, new, c2, ring, stage, along, i, width,
                                            w01, w02, v01, v02, v11, v12)  # fmt: skip
@@ -441,10 +456,11 @@ def advance(
                                 if len(node1.lines):
                                     _absorb_along(field, new, phi1, along, r, i + r, node1, width,
                                                   v11, v12)  # fmt: skip
-                                _finish(field, new, i + r, sources, n + stage, surface)
+                                _finish(field, new, i + r, sources, n, surface)
                             if keep:
-                                _keep(levels, level + stage, field, now, i, i + count, height)
-        n += stages
+                                _keep(levels, level, field, now, i, i + count, height)
+            for stage in range(part[1], min(part[2], stages) if part[0] else 1):
+                _collect(receivers, begin + stage)
 
 
 # In reverse
@@ -620,50 +636,42 @@ def _adjoint_leap_pair(
 
 @njit(parallel=True, **_ENTRY)
 def reverse(
-    first: int, last: int, offset: int, phases: Any, pairs: bool, neighbours: Any,
+    first: int, last: int, offset: int, parts: Any, steps: int, neighbours: Any,
     lam: Any, mu0: Any, mu1: Any, phi0: Any, phi1: Any,
     kept_u: Any, kept_psi0: Any, kept_psi1: Any, kept_from: int,
     c2: Any, half0: Any, half1: Any, node0: Any, node1: Any, weights: Any, surface: bool,
     receivers: Any, sources: Any, work: Any, columns: int, totals: Any,
 ) -> None:  # fmt: skip
-    """Take the steps ``last − 1`` … ``first`` back, by twos where ``pairs`` is true.
+    """Take the steps ``last − 1`` … ``first`` back, at most ``steps`` in a sweep.
 
     ``lam``, ``mu0`` and ``phi0`` have two levels that are used in turns. ``kept`` is what
     ``advance`` has kept, with step ``first`` at ``kept_from``; here sources are recorded, and
     receivers act. ``totals`` are the sums of ``∂λ ∂u`` at the half points of either axis.
     """
     w01, w02, v01, v02, w11, w12, v11, v12 = weights
-    s_nodes, s_weights, wavelets = sources
-    threads = work.shape[0] - 1
-    height, width, pitch = lam.shape[1] - 2 * GHOST, columns - 2 * GHOST, lam.shape[2]
+    threads, rows, pitch = work.shape[0] - 1, lam.shape[1], lam.shape[2]
+    height, width = rows - 2 * GHOST, columns - 2 * GHOST
     field, memory0, memory1, kept, kept0 = (_flat(lam), _flat(mu0), _flat(phi0), _flat(kept_u),
                                             _flat(kept_psi0))  # fmt: skip
     kept1 = _flat(kept_psi1)
-    n = last - 1
-    while n >= first:
-        stages = 2 if pairs and n > first else 1
-        step = last - 1 - n + offset
-        for fill in range(phases[0], min(phases[1], stages)):
-            begins = lam[(step + fill + 1) % 2]
-            if surface and not fill:
-                _images(begins, 0)
-            _record(begins, s_nodes, s_weights, wavelets, n - fill)
-            for t in prange(threads + fill):
-                ring, z = work[t, : 2 * RING], work[t, 2 * RING : 4 * RING]
-                along, line = work[t, 4 * RING : 4 * RING + 2], work[t, 4 * RING + 2 :]
-                early, late, begin, stop = _task(fill, t, threads, height, neighbours, stages)
-                for turn in range(begin, stop, TURN):
-                    for stage in range(fill, stages):
-                        start, end = late if stage else early
-                        row = turn - stage * LAG
+    for begin in range(last - 1, first - 1, -steps):
+        stages, phase = min(steps, begin + 1 - first), last - 1 - begin + offset
+        for x in range(len(parts)):
+            part = parts[x, 0], parts[x, 1], parts[x, 2]
+            if surface and not part[1]:
+                _images(lam[(phase + 1) % 2], 0)
+            for t in prange(threads + part[0]):
+                ring, z = work[t, : STEPS * RING], work[t, STEPS * RING : 2 * STEPS * RING]
+                along, line = work[t, 2 * STEPS * RING :], work[t, 2 * STEPS * RING + 2 :]
+                for turn in _turns(part, stages, t, threads, height, neighbours):
+                    for stage in range(part[1], min(part[2], stages)):
+                        start, end = _rows(part[0], stage, t, threads, height, neighbours)
+                        row, n, odd = turn - stage * LAG, begin - stage, (phase + stage) % 2
+                        now, new, level = (1 - odd) * rows, odd * rows, n - first + kept_from
+                        u, psi = level * rows, level * kept_psi0.shape[1]
                         for i in range(max(row, start), min(row + TURN, end), 2):
                             count = min(2, end - i)
-                            odd = (step + stage) % 2
-                            now, new = (1 - odd) * lam.shape[1], odd * lam.shape[1]
-                            level = n - stage - first + kept_from
-                            u = level * kept_u.shape[1]
                             prefetch(kept, (u + i + AHEAD) * pitch, count * pitch)
-                            psi, psi1 = level * kept_psi0.shape[1], level * kept_psi1.shape[1]
                             if stage and surface and i == start == GHOST:
                                 _images(field, now)
                             pair = count == 2 and half0.slot[i + 1] < 0 and half0.slot[i + 2] < 0
@@ -676,10 +684,11 @@ def reverse(
                                                    k == start - 2, at, half0, node0, width,
                                                    w01, w02)  # fmt: skip
                             for r in range(count):
+                                _record(field, now, i + r, sources, n)
                                 _adjoint_along(along, r, field, now, kept, u, c2, totals[1], i + r,
                                                half1, width, w11, w12)  # fmt: skip
                                 _absorb_adjoint_along(along, line, r, mu1, phi1, field, now, kept,
-                                                      u, kept1, psi1, c2, totals[1], i + r, half1,
+                                                      u, kept1, u, c2, totals[1], i + r, half1,
                                                       node1, w11, w12)  # fmt: skip
                             if pair:
                                 _adjoint_leap_pair(field, now, new, kept, u, c2, totals[0], ring,
@@ -690,5 +699,6 @@ def reverse(
                                     _leap(field, now, new, ring, stage, along, r, i + r, width,
                                           v01, v02, v11, v12)  # fmt: skip
                             for r in range(count):
-                                _finish(field, new, i + r, receivers, n - stage, surface)
-        n -= stages
+                                _finish(field, new, i + r, receivers, n, surface)
+            for stage in range(part[1], min(part[2], stages) if part[0] else 1):
+                _collect(sources, begin - stage)

@@ -173,6 +173,7 @@ class AcousticPropagator(Propagator):
         self._run, self._phase = run, 0
         self._start(self._fields, self._initial)
         self._forces = self._by_rows(self._sources, self._amplitudes(self._wavelets, run))
+        self._recorder = self._recording(self._receivers, self._parts[self._collection.rows(run)])
 
     def _start(self, fields: Fields, initial: Sequence[Array]) -> None:
         for field in (fields.u, *fields.psi, *fields.phi):
@@ -196,19 +197,21 @@ class AcousticPropagator(Propagator):
         nodes, weights = points.nodes[self._run], points.weights[self._run]
         return by_rows([nodes], [weights], [np.arange(len(nodes))], series, self.padding)
 
+    def _recording(self, points: Points, series: Array) -> Any:
+        """Return what a stepper takes to record the values at points."""
+        return self._stepper.recorder(points.nodes[self._run], points.weights[self._run], series)
+
     def advance(self, first: int, last: int, kept: Any = None) -> None:
-        parts = self._parts[self._collection.rows(self._run)]
-        self._advance(first, last, self._fields, kept or self._nothing, parts, self._forces)
+        kept = kept or self._nothing
+        self._advance(first, last, self._fields, kept, self._recorder, self._forces)
         self._phase = (self._phase + last - first) % 2
 
     def _advance(
-        self, first: int, last: int, fields: Fields, kept: Sequence[Array], parts: Array,
+        self, first: int, last: int, fields: Fields, kept: Sequence[Array], recorder: Any,
         sources: RowPoints,
     ) -> None:  # fmt: skip
-        run = self._run
-        receivers = self._receivers.nodes[run], self._receivers.weights[run], parts
         self._stepper.take(
-            False, first, last, self._phase, self._medium, fields, kept, receivers, sources
+            False, first, last, self._phase, self._medium, fields, kept, recorder, sources
         )
 
     def results(self) -> tuple[Array, ...]:
@@ -227,12 +230,13 @@ class AcousticPropagator(Propagator):
         self._dfields = self._new_fields()
         self._start(self._dfields, self._dinitial)
         self._dforces = self._by_rows(self._sources, self._amplitudes(self._dwavelets, run))
+        parts = self._dparts[self._collection.rows(run)]
+        self._drecorder = self._recording(self._receivers, parts)
 
     def advance_tangent(self, first: int, last: int) -> None:
-        parts = self._dparts[self._collection.rows(self._run)]
         for n in range(first, last):
             new = self._dfields.u[self._phase]
-            self._advance(n, n + 1, self._dfields, self._nothing, parts, self._dforces)
+            self._advance(n, n + 1, self._dfields, self._nothing, self._drecorder, self._dforces)
             self.advance(n, n + 1)
             self._scatter(new)
 
@@ -282,15 +286,14 @@ class AcousticPropagator(Propagator):
         self._run, self._back = run, 0
         self._start(self._lam, ())
         self._series_bar = np.zeros((len(self._sources.index[run]), self.steps), self.dtype)
+        self._recorder_back = self._recording(self._sources, self._series_bar)
         traces = self._cotangents[self._collection.rows(run)]
         self._forces_back = self._by_rows(self._receivers, traces)
 
     def reverse(self, last: int, first: int, kept: Any) -> None:
-        run = self._run
-        sources = self._sources.nodes[run], self._sources.weights[run], self._series_bar
         self._stepper.take(
             True, first, last, self._back, self._medium, self._lam, kept, self._forces_back,
-            sources, self._totals,
+            self._recorder_back, self._totals,
         )  # fmt: skip
         self._back = (self._back + last - first) % 2
 

@@ -13,6 +13,7 @@ from ..spans import shown
 from ..variable import Array
 from .padding import Padding
 from .pml import Strip
+from .row_points import by_rows
 
 
 class Medium(NamedTuple):
@@ -100,12 +101,19 @@ class Stepper(ABC):
             Levels of the field, and of what layers remember at half points along each axis, with
             which each step begins; or no levels. Written forwards, read back.
         receivers, sources : object
-            What is recorded: nodes, weights and series, each for one point a row; and what acts:
+            What is recorded, of :meth:`recorder`, and what acts:
             :class:`~adjoint.solvers.row_points.RowPoints`. Forwards, sources act, and receivers do
             in reverse.
         totals : sequence of numpy.ndarray
             Sums of products of slopes at half points along each axis, that reversed steps add to.
         """
+
+    def recorder(self, nodes: Array, weights: Array, series: Array) -> Any:
+        """Return what records the values at points: nodes and weights, each a point a row.
+
+        ``series``, of shape (points, steps), is where a step ``n`` writes them, to column ``n``.
+        """
+        return nodes, weights, series
 
     def exchange(self, field: Array) -> None:
         """Fill the ghosts of a padded array that belong to other ranks; collective."""
@@ -113,7 +121,13 @@ class Stepper(ABC):
 
 
 class Stepper2D(Stepper):
-    """Two steps in a sweep over the rows, where that can be."""
+    """Several steps in a sweep over the rows, where that can be.
+
+    Attributes
+    ----------
+    steps : int
+        In a sweep, at most.
+    """
 
     def __init__(self, grid: CartesianGrid, dtype: Any) -> None:
         import numba
@@ -122,13 +136,23 @@ class Stepper2D(Stepper):
 
         super().__init__(grid, kernels.GHOST, dtype)
         self._kernels = kernels
-        threads = numba.get_num_threads()
-        self.work = self.padding.lines(threads + 1, kernels.ROWS)
         self._neighbours = grid.start[0] > 0, grid.stop[0] < grid.shape[0]
-        # Two steps in a sweep: not where they need others' columns, or borders are too near.
-        shared = threads > 1 or any(self._neighbours)
-        enough = grid.patch_shape[0] >= kernels.SHARE * threads
-        self.pairs = grid.dims[1] == 1 and (enough or not shared)
+        self.share(numba.get_num_threads())
+
+    def share(self, threads: int, most: int | None = None) -> None:
+        """Let threads share the rows, and take no more than so many steps in a sweep."""
+        kernels, height = self._kernels, self.grid.patch_shape[0]
+        self.work = self.padding.lines(threads + 1, kernels.ROWS)
+        steps = kernels.STEPS if most is None else most
+        if threads > 1 or any(self._neighbours):
+            # What is left about both borders of a share must not meet.
+            steps = max(1, min(steps, height // threads // (2 * kernels.GAP)))
+        # Others' columns are needed behind each step.
+        self.steps = steps if self.grid.dims[1] == 1 else 1
+
+    def recorder(self, nodes: Array, weights: Array, series: Array) -> Any:
+        points = by_rows([nodes], [weights], [np.arange(len(nodes))], series, self.padding)
+        return (*points, np.zeros((len(points.point), self._kernels.STEPS), self.padding.dtype))
 
     def take(
         self, back: bool, first: int, last: int, phase: int, medium: Medium, fields: Fields,
@@ -141,20 +165,20 @@ class Stepper2D(Stepper):
                 receivers, sources, self.work, self.padding.columns)  # fmt: skip
         more = (tuple(totals),) if back else ()
 
-        def steps(a: int, b: int, phases: tuple[int, int], done: int) -> None:
-            kernel(a, b, phase + done, phases, self.pairs, self._neighbours, u, *psi, at_nodes,
+        def steps(a: int, b: int, parts: Array, done: int) -> None:
+            kernel(a, b, phase + done, parts, self.steps, self._neighbours, u, *psi, at_nodes,
                    phi[1], *kept, a - first, *rest, *more)  # fmt: skip
 
         if self.grid.size == 1:
-            steps(first, last, (0, 2), 0)
+            steps(first, last, np.array([(0, 0, self.steps), (1, 1, self.steps)]), 0)
             return
-        count, most = last - first, 2 if self.pairs else 1
-        for done in range(0, count, most):
-            size = min(most, count - done)
+        count = last - first
+        for done in range(0, count, self.steps):
+            size = min(self.steps, count - done)
             a = last - done - size if back else first + done
-            for fill in range(size):
-                self.exchange(u[(phase + done + fill + 1) % 2])
-                steps(a, a + size, (fill, fill + 1), done)
+            for k in range(size):
+                self.exchange(u[(phase + done + k + 1) % 2])
+                steps(a, a + size, np.array([(1, k, k + 1) if k else (0, 0, size)]), done)
 
 
 class Stepper3D(Stepper):

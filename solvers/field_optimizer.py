@@ -13,6 +13,7 @@ from ..comm import CartesianGrid
 from ..comm.grid import same_on_all_ranks
 from ..optimize import Result
 from ..optimize.progress import open_progress
+from ..optimize.rejection import Rejecting, rejecting
 from ..variable import Array, Variable, value_of
 from ..world import agreed
 from .field_run import Callback, FieldRun, Settings
@@ -31,6 +32,7 @@ def minimize_field(
     bounds: tuple[Any, Any] | None = None,
     inner: InnerProduct | None = None,
     options: dict[str, Any] | None = None,
+    reject: type[Exception] | Rejecting = (),
     callback: Callback | None = None,
     state: str | os.PathLike[str] | None = None,
     every: int = 10,
@@ -64,6 +66,10 @@ def minimize_field(
     options : dict, optional
         ``maxiter`` 1000; ``memory`` 10, the pairs of vectors that L-BFGS keeps; ``gtol`` 0.0, the
         norm of the projected gradient, relative to that at the start, at which the run ends.
+    reject : exception class or tuple of them, optional
+        What the misfit raises on all ranks, or its gradient, where a point that the search tries is
+        not admissible: a ``ConvergenceError`` of a solve, the ``FloatingPointError`` below. A
+        nearer one is then tried.
     callback : callable, optional
         Called on all ranks after each iteration and at the start with an :class:`Iteration` and a
         copy of this rank's part, unless an earlier run did so. ``StopIteration`` on any rank ends
@@ -97,7 +103,7 @@ def minimize_field(
     FloatingPointError
         On all ranks, where the misfit or its gradient is not finite on any.
     ValueError, TypeError
-        On all ranks, for unfit arguments on any.
+        On all ranks, for unfit arguments on any, and a ``theta0`` that is rejected.
     StateError
         A ``ValueError``, on all ranks, for a state that is damaged or of another run; it is left as
         it is.
@@ -151,6 +157,7 @@ def minimize_field(
             raise TypeError(
                 f"minimize_field: misfit is a {type(misfit).__name__}, expected a function"
             )
+        refusals = rejecting(reject, "minimize_field")
         theta = _checked(theta0, grid)
         limits = _limits(bounds, theta.shape)
         settings = _settings(options)
@@ -164,14 +171,14 @@ def minimize_field(
     same_on_all_ranks(
         comm, "minimize_field", components=components, options=settings, every=every, resume=resume,
         state=state is not None, bounds=limits is not None, callback=callback is not None,
-        inner=None if inner is None else inner.name,
+        reject=bool(refusals), inner=None if inner is None else inner.name,
     )  # fmt: skip
     file = None
     if state is not None:
         configuration = _configuration(grid, theta, limits, inner, settings, metadata)
         file = FieldState(state, grid, components, configuration, theta)
     riesz = None if inner is None else inner.riesz
-    run = FieldRun(misfit, theta, grid, limits, riesz, settings, file, every, callback)
+    run = FieldRun(misfit, theta, grid, limits, riesz, settings, file, every, callback, refusals)
     with closing(open_progress(progress and comm.rank == 0, settings.maxiter)) as shown:
         return run.minimise(shown, resume)
 

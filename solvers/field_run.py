@@ -14,9 +14,10 @@ from ..comm import CartesianGrid
 from ..optimize import Iteration, Result, StateError
 from ..optimize.evaluation import resident, value_and_gradient
 from ..optimize.progress import Progress
+from ..optimize.rejection import Rejecting, unless_rejected
 from ..optimize.signals import ENDING, handled
 from ..variable import Array, Variable
-from ..world import agree, all_arrive
+from ..world import agree, all_arrive, true_everywhere
 from .field_state import FieldState
 from .quasi_newton import LimitedMemory, Riesz
 from .tao import BoundedStep
@@ -56,6 +57,7 @@ class FieldRun:
     state : FieldState or None
     every : int
     callback : callable or None
+    reject : tuple of exception classes
     """
 
     def __init__(
@@ -69,9 +71,11 @@ class FieldRun:
         state: FieldState | None,
         every: int,
         callback: Callback | None,
+        reject: Rejecting,
     ) -> None:
         self.misfit, self.grid, self.comm = misfit, grid, grid.comm
         self.settings, self.state, self.every, self.callback = settings, state, every, callback
+        self.reject = reject
         self.history: list[Iteration] = []
         self.evaluations = self._reported = 0  # the latter at the last iterate
         self._shape = start.shape
@@ -156,17 +160,24 @@ class FieldRun:
 
     def _evaluate(self, x: Array) -> tuple[float, Array]:
         where = f"evaluation {self.evaluations}, after iteration {len(self.history) - 1}"
-        point = x.reshape(self._shape)
-        value, gradient = value_and_gradient(self.misfit, point, self.comm, where, "minimize_field")
-        self.evaluations += 1
-        value = self.comm.bcast(value, 0)
-        fault = float(not np.isfinite(gradient).all())
-        fault, asked, self._memory = self._largest(fault, self._asked, resident())
+        value, gradient, refusal = unless_rejected(
+            lambda: self._value_and_gradient(x, where), x, self.reject, self.comm
+        )
+        asked, self._memory = self._largest(self._asked, resident())
         self._seconds = time.perf_counter() - self._origin
-        if fault:
-            raise FloatingPointError(f"minimize_field: the gradient is not finite at {where}")
         if asked:
             raise AskedToEnd(int(asked))
+        if value == np.inf and self.evaluations == 0:
+            raise ValueError(f"minimize_field: the misfit rejects theta0: {refusal}")
+        self.evaluations += 1
+        return value, gradient
+
+    def _value_and_gradient(self, x: Array, where: str) -> tuple[float, Array]:
+        point = x.reshape(self._shape)
+        value, gradient = value_and_gradient(self.misfit, point, self.comm, where, "minimize_field")
+        value = self.comm.bcast(value, 0)
+        if not true_everywhere(self.comm, bool(np.isfinite(gradient).all())):
+            raise FloatingPointError(f"minimize_field: the gradient is not finite at {where}")
         return value, gradient.reshape(-1)
 
     def _direction(self, gradient: Array, again: bool) -> Array:

@@ -21,8 +21,9 @@ class FieldState:
     """A small state file that names a large one beside it, in which fields lie in global order.
 
     The fields are written first, into ``<path>.0.npy`` or ``<path>.1.npy``, whichever the state
-    file does not name; then the state file takes the place of the former one. Whenever the job is
-    killed, the one that is there names fields that are whole.
+    file does not name; then the state file takes the place of the former one, and the fields that
+    it named are removed. Whenever the job is killed, the one that is there names fields that are
+    whole. Others that it has left there go when the run is continued.
 
     Parameters
     ----------
@@ -58,8 +59,7 @@ class FieldState:
             self._file = StateFile(self.path, configuration, first, "minimize_field")
             if grid.rank == 0:
                 self._file.probe()
-        taken = grid.comm.bcast(os.path.lexists(self._fields(0)) if grid.rank == 0 else None, 0)
-        self._slot = 1 if taken else 0
+        self._slot = grid.comm.bcast(1 - self._named() if grid.rank == 0 else None, 0)
 
     def write(self, fields: Sequence[Array], arrays: dict[str, Array]) -> None:
         """Replace the state by this one, in one step.
@@ -78,9 +78,7 @@ class FieldState:
         with agreed(self.grid.comm):
             if self.grid.rank == 0:
                 self._file.write({**arrays, **more})
-                with suppress(OSError):
-                    os.remove(self._fields(1 - self._slot))
-        self._slot = 1 - self._slot
+        self._use(1 - self._slot)
 
     def read(self) -> tuple[list[Array], dict[str, Array]] | None:
         """Return this rank's part of the fields and all arrays, or ``None`` without a file.
@@ -116,8 +114,24 @@ class FieldState:
                 f"minimize_field: state file {self.path}: the fields in {self._fields(slot)} are "
                 "damaged or of another state"
             )
-        self._slot = 1 - slot
+        self._use(1 - slot)
         return [field.reshape(-1) for field in fields], arrays
+
+    def _use(self, slot: int) -> None:
+        """Remove the fields of this slot, which the state file does not name, and write it next."""
+        with agreed(self.grid.comm):  # nobody goes on before
+            if self.grid.rank == 0:
+                with suppress(OSError):
+                    os.remove(self._fields(slot))
+        self._slot = slot
+
+    def _named(self) -> int:
+        """Return which fields the state file names that is there, of whatever run; 1 if none."""
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                return int(archive["slot"][0] != 0)
+        except Exception:  # whatever something else in its place makes the readers raise
+            return 1
 
     def _fields(self, slot: int) -> str:
         return f"{self.path}.{slot}.npy"

@@ -12,6 +12,7 @@ from ..spans import span
 from ..variable import Array
 from ..world import agree, true_everywhere
 from .errors import ConvergenceError
+from .former_solutions import FormerSolutions
 from .pattern import Pattern
 from .petsc import Owned, petsc, require_hypre, update_values
 from .scaled import DiagonalRoot, ScaledPreconditioner
@@ -57,8 +58,7 @@ class KrylovSolver:
     prefix : str, optional
         Options in PETSc's own database under this prefix come before ``options``.
     warm : bool
-        Start from the last solution for right-hand sides of the same kind, scaled as the
-        diagonal has changed.
+        Start from what former solutions tell, of right-hand sides of the same kind.
     lag : float
         Keep the preconditioner when the matrix changes, scaled likewise, until a digit of accuracy
         takes so many times the iterations that it took when the preconditioner was new. 1 never
@@ -93,7 +93,7 @@ class KrylovSolver:
         self._root: Array | None = None
         self._root_then: Array | None = None
         self._scaled: ScaledPreconditioner | None = None
-        self._guesses: dict[str, tuple[Array, Array | None]] = {}
+        self._former: dict[str, FormerSolutions] = {}
         self._pace = 0.0  # iterations of a digit when the preconditioner was new; 0 until measured
 
     def install(self, values: Array) -> None:
@@ -149,8 +149,9 @@ class KrylovSolver:
             On all ranks.
         """
         PETSc = petsc()
-        guess = self._guesses.get(kind)
-        x = np.zeros(len(b)) if guess is None else self._scaled_guess(*guess)
+        former, root = self._former_solutions(kind), self._root
+        guess = former.start(b, root, self._product) if former and root is not None else None
+        x = np.zeros(len(b)) if guess is None else guess
         self._rhs.placeArray(np.ascontiguousarray(b))
         self._solution.placeArray(x)
         fault: Any = None
@@ -169,14 +170,27 @@ class KrylovSolver:
         if fault is not None:
             self._give_up(fault)
         self.solves += 1
-        if self._warm:
-            self._guesses[kind] = x.copy(), self._root
+        if former and root is not None:
+            former.remember(x, root, self._product)
         return x
 
-    def _scaled_guess(self, x: Array, root: Array | None) -> Array:
-        """Return a solution of an earlier matrix as it is in the variables of the present one."""
-        ratio = _ratio(root, self._root)
-        return x.copy() if ratio is None else x * ratio
+    def _former_solutions(self, kind: str) -> FormerSolutions | None:
+        if not self._warm or self._ksp.getType() == "preonly":  # which takes no guess
+            return None
+        if kind not in self._former:
+            comm, rows = self._pattern.comm, self._pattern.local_shape[0]
+            self._former[kind] = FormerSolutions(comm, rows)
+        return self._former[kind]
+
+    def _product(self, x: Array) -> Array:
+        """Return the matrix times ``x``, in memory that the next product overwrites; collective."""
+        self._solution.placeArray(np.ascontiguousarray(x))
+        try:
+            self._matrix.mult(self._solution, self._work)
+        finally:
+            self._solution.resetArray()
+        product: Array = self._work.getArray()
+        return product
 
     def asymmetry(self) -> float:
         """Return ``|⟨A u, v⟩ − ⟨u, A v⟩| / (‖A u‖ ‖v‖)`` for random vectors; collective."""
@@ -197,7 +211,7 @@ class KrylovSolver:
         if self._owned is not None:
             self._owned.close()
         self._owned = self._installed = self._scaled = None
-        self._guesses.clear()
+        self._former.clear()
         self._pace = 0.0
 
     def _give_up(self, fault: Exception) -> NoReturn:
@@ -208,8 +222,7 @@ class KrylovSolver:
 
     def _solved(self, scale: float, guessed: bool) -> Solved:
         """Solve, once more with a new preconditioner where an old one does not do."""
-        iterates = self._ksp.getType() != "preonly"  # which would refuse a guess
-        self._ksp.setInitialGuessNonzero(guessed and iterates)
+        self._ksp.setInitialGuessNonzero(guessed)
         try:
             return self._iterate(scale)
         except ConvergenceError:
@@ -246,9 +259,10 @@ class KrylovSolver:
         if self._lag <= 1:
             return
         norms = self._ksp.getConvergenceHistory()
-        if len(norms) < 2 or not 0 < norms[-1] < norms[0]:
+        if len(norms) < 2 or not norms[-1] < norms[0]:
             return
-        pace = (len(norms) - 1) / np.log10(norms[0] / norms[-1])
+        least = max(norms[-1], np.finfo(float).eps * norms[0])  # an exact step may leave nothing
+        pace = (len(norms) - 1) / np.log10(norms[0] / least)
         if self._new:
             self._pace, self._new = pace, False
         else:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..optimize.rejection import above
+from ..optimize.sums import summed
 from ..variable import Array
 from ..world import true_everywhere
 from .krylov import reason_named
@@ -55,7 +57,7 @@ class BoundedStep:
     bounds : tuple of numpy.ndarray, or None
         Lower and upper, of this rank.
     evaluate : callable
-        ``x ↦ (f, ∇f)``, collective; f the same on all ranks.
+        ``x ↦ (f, ∇f)``, collective; f the same on all ranks, and infinite where no step may end.
     direction : callable
         ``(∇f, again) ↦ H ∇f``, collective. ``again``: along the direction just given from here no
         lower value was found, or it did not lead downhill; another is wanted.
@@ -64,6 +66,10 @@ class BoundedStep:
     -----
     The line search is that of Moré and Thuente, along the path that is projected on the bounds. The
     exceptions of ``evaluate`` pass through TAO: those raised on all ranks leave it on all of them.
+
+    That search ends at once where it is told a value that is infinite, not a number, or huge: it
+    interpolates, and the next step is not a number or too short. TAO is told a finite one; see
+    :func:`~adjoint.optimize.rejection.above`.
     """
 
     def __init__(
@@ -108,7 +114,8 @@ class BoundedStep:
     def take(self, point: Array, value: float, gradient: Array) -> Stepped:
         """Make one iteration from a point whose value and gradient are known; collective."""
         self._known: tuple[float, Array] | None = (value, gradient)
-        self._last = (point, value, gradient)
+        self._last = self._lowest = (point, value, gradient)
+        self._begun = value
         self._directions = 0
         self._x.setArray(point)
         self._tao.solve()
@@ -121,7 +128,8 @@ class BoundedStep:
             self._last = (found, *self._evaluate(found))  # the search went back to an earlier one
         # A search that fails leaves TAO at its last point, wherever that is.
         lower = self._last[1] < value - _ROUNDING * abs(value)
-        if code < 0 and code != petsc().TAO.Reason.DIVERGED_MAXITS and not lower:
+        failed = code < 0 and code != petsc().TAO.Reason.DIVERGED_MAXITS
+        if (failed or self._last[1] == np.inf) and not lower:
             return Stepped(False, point, value, gradient, reason)
         return Stepped(True, *self._last, reason)
 
@@ -142,8 +150,18 @@ class BoundedStep:
             point = x.getArray(readonly=True).copy()
             value, gradient = self._evaluate(point)
             self._last = (point, value, gradient)
+            if value == np.inf:
+                value = self._above_lowest(point)
+            elif value < self._lowest[1]:
+                self._lowest = self._last
         g.setArray(gradient)
         return value
+
+    def _above_lowest(self, point: Array) -> float:
+        """Return a value at which the search turns back; collective."""
+        lowest, value, gradient = self._lowest
+        descent = float(summed(self._comm, gradient @ (point - lowest)))
+        return above(self._begun, value, descent)
 
 
 class _Calls:

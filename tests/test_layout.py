@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,3 +111,26 @@ def test_importing_adjoint_touches_nothing_heavy() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert found.stdout.strip() == "[]", found.stdout + found.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "tests", "found"),
+    [
+        ("jobs", "tests/nn", None),
+        ("jobs", "tests/comm tests/nn", "tests/comm/test_faulty_jobs.py"),
+        ("others", "tests/test_examples_jobs.py", None),
+        ("others", "tests/test_examples_jobs.py tests/nn", "tests/nn"),
+    ],
+)
+def test_a_half_of_the_serial_tests_runs_only_what_is_asked_for(
+    target: str, tests: str, found: str | None
+) -> None:
+    command = ["make", "--dry-run", "--no-print-directory", target, f"TESTS={tests}", "PY=python"]
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    made = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    if found is None:
+        assert "pytest" not in made.stdout, made.stdout
+    else:
+        assert made.stdout.split()[-1] == found, made.stdout

@@ -26,6 +26,7 @@ NEED_PETSC = (
     "tests/mpi/test_warm_solve.py",
     "tests/mpi/test_inner_product.py",
     "tests/mpi/test_minimize_field.py",
+    "tests/mpi/test_rejected_trials.py",
     "tests/mpi/test_parameter_shares.py",
     "tests/mpi/test_field_inversion.py",
     "tests/solvers/test_field_jobs.py",

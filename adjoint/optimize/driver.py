@@ -19,7 +19,8 @@ from .composite import Composite
 from .method import Bounds, Method
 from .methods import make_bounds, make_method
 from .progress import open_progress
-from .ranks import Ranks, Rejecting
+from .ranks import Ranks
+from .rejection import Rejecting, rejecting
 from .residuals import Residuals
 from .result import Result
 from .run import Callback, Run
@@ -163,14 +164,12 @@ def minimize(
     with agreed(world):
         if not callable(misfit):
             raise TypeError(f"minimize: misfit is a {type(misfit).__name__}, expected a function")
-        rejecting = reject if isinstance(reject, tuple) else (reject,)
-        if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in rejecting):
-            raise TypeError(f"minimize: reject is {reject!r}, expected classes of exceptions")
+        refusals = rejecting(reject, "minimize")
         if world.rank == 0:
             theta = _checked(theta0)
             limits = make_bounds(bounds, theta.shape)
             chosen = make_method(method, options, limits)
-            if rejecting and chosen.name == "Adam":
+            if refusals and chosen.name == "Adam":
                 raise ValueError("minimize: Adam takes every step, and rejects none")
             start = theta.ravel().astype(np.float64)
             file = None
@@ -187,16 +186,16 @@ def minimize(
     told = None
     if run is not None:
         settings = run.method.options if run.method.squares else None
-        told = run.shape, run.dtype, settings, bool(rejecting)
+        told = run.shape, run.dtype, settings, bool(refusals)
     shape, dtype, settings, rejects = world.bcast(told, 0)
     with agreed(world):
-        if bool(rejecting) != rejects:
+        if bool(refusals) != rejects:
             raise ValueError("minimize: reject is given on some ranks only")
-    ranks = Ranks(misfit, shape, dtype, world, rejecting)
+    ranks = Ranks(misfit, shape, dtype, world, refusals)
     if settings is not None:
         begin = None if run is None else run.start
         memory, ridge = settings["memory"], settings["ridge"]
-        ranks = Residuals(misfit, shape, dtype, world, rejecting, memory, ridge, begin)
+        ranks = Residuals(misfit, shape, dtype, world, refusals, memory, ridge, begin)
     if run is None:
         with _ended_by_interrupts():
             return ranks.serve()

@@ -12,6 +12,7 @@ from ..variable import Array
 from .adam import Adam
 from .gauss_newton import GaussNewton
 from .method import Bounds, Evaluate, Method, Outcome, Remembered, Report
+from .rejection import above
 
 #: Options that differ from SciPy's own defaults. No tolerance is set where the scale of the misfit
 #: is unknown: a gradient with respect to Pa or m/s may be tiny everywhere.
@@ -95,10 +96,8 @@ class SciPy:
 
     Notes
     -----
-    Line searches interpolate, which an infinite value would end. A point ``x`` that the misfit
-    rejects has the value ``f + |∇f·(x − θ)|`` and the gradient zero here, with ``θ`` the point of
-    the lowest value ``f`` so far: the cubic and the quadratic through both ends of that way are
-    least at a ninth and a quarter of it.
+    A point that the misfit rejects has a finite value here, from which line searches turn back; see
+    :func:`~adjoint.optimize.rejection.above`.
     """
 
     remembers = squares = False
@@ -117,17 +116,18 @@ class SciPy:
         from scipy import optimize
 
         evaluations = 0
-        lowest = theta, np.inf, np.zeros_like(theta)
+        lowest, begun = (theta, np.inf, np.zeros_like(theta)), -np.inf
 
         def both(x: Array) -> tuple[float, Array]:
-            nonlocal evaluations, lowest
+            nonlocal evaluations, lowest, begun
             x = np.array(x, dtype=float)  # some methods reuse the array
             value, gradient = evaluate(x)
             evaluations += 1
             if evaluations == 1:
+                begun = value
                 report(x)
             if value == np.inf:
-                value = lowest[1] + abs(float(lowest[2] @ (x - lowest[0])))
+                value = above(begun, lowest[1], lowest[2] @ (x - lowest[0]))
                 # trust-constr wonders about two equal gradients.
                 warnings.filterwarnings("ignore", "delta_grad == 0.0")
             elif value < lowest[1]:
@@ -135,6 +135,8 @@ class SciPy:
             return value, gradient
 
         def iterate(x: Array, *state: Any) -> None:
+            nonlocal begun
+            begun = lowest[1]
             if evaluations > 1:  # trust-constr announces the start as well
                 report(x)
 

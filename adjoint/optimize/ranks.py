@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..spans import sent, span
 from ..variable import Array, Variable
-from ..world import agreed_or_ended, portable, restored
+from ..world import portable, restored
 from .evaluation import resident, value_and_gradient
+from .rejection import Rejecting, unless_rejected
 from .result import Result
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-
-Rejecting = tuple[type[Exception], ...]
 
 
 class Ranks:
@@ -67,8 +65,10 @@ class Ranks:
         """
         with self._together("evaluate"):
             value, gradient, memory = self._evaluate(theta, where)
-        if not np.isfinite(gradient).all():
-            raise FloatingPointError(f"minimize: the gradient is not finite at {where}")
+        try:
+            finite(gradient, where)
+        except self.reject as error:
+            value, gradient, self.rejection = np.inf, np.zeros_like(theta), str(error)
         return value, gradient, memory
 
     def release(self, outcome: Result | BaseException) -> None:
@@ -114,11 +114,9 @@ class Ranks:
         if self.world.rank == 0 and self.world.size > 1:
             sent(theta.nbytes)
         self.world.Bcast(theta, 0)
-        try:
-            with agreed_or_ended(self.world) if self.reject else nullcontext():
-                value, gradient = self._value_and_gradient(theta, where)
-        except self.reject as error:
-            value, gradient, self.rejection = np.inf, np.zeros_like(theta), str(error)
+        value, gradient, self.rejection = unless_rejected(
+            lambda: self._value_and_gradient(theta, where), theta, self.reject, self.world
+        )
         return value, gradient, self._memory()
 
     def _value_and_gradient(self, theta: Array, where: str) -> tuple[float, Array]:
@@ -140,3 +138,9 @@ class Ranks:
 
         memory = self.world.reduce(resident(), MPI.MAX, 0)
         return 0.0 if memory is None else memory
+
+
+def finite(gradient: Array, where: str) -> None:
+    """Raise a ``FloatingPointError`` unless all entries of a gradient are finite."""
+    if not np.isfinite(gradient).all():
+        raise FloatingPointError(f"minimize: the gradient is not finite at {where}")

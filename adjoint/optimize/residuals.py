@@ -11,7 +11,8 @@ from ..jacobian import Jacobian
 from ..variable import Array, Variable
 from ..world import agreed
 from .composite import Composite
-from .ranks import Ranks, Rejecting
+from .ranks import Ranks, finite
+from .rejection import Rejecting
 from .secant import Secant
 from .state import StateError
 from .sums import summed
@@ -153,6 +154,8 @@ class Residuals(Ranks):
         if lower:
             gradient = 2 * np.asarray(point.adjoint(), np.float64).ravel()
             gradient += 2 * self._ridge * self._offset(theta)
+            with agreed(self.world):
+                finite(gradient, where)  # or the point would be kept
             self._point = point
         if self.learns:
             self._learn(former, point)

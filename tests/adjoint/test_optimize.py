@@ -159,6 +159,33 @@ def test_values_that_are_not_finite_may_be_rejected() -> None:
     np.testing.assert_allclose(SCALES * found.theta, 1, rtol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["L-BFGS-B", "Gauss-Newton"])
+def test_a_gradient_that_is_not_finite_may_be_rejected(method: str) -> None:
+    def misfit(x: Any) -> Any:
+        root = np.sqrt(np.maximum(x, 0.0))  # of x < 0 it is 0, and its derivative 0 · ∞
+        return SCALES * root - 1 if method == "Gauss-Newton" else (SCALES * x - 2 * root).sum()
+
+    start = np.full(3, 0.5)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = quiet(misfit, start, method, reject=FloatingPointError)
+        with pytest.raises(FloatingPointError, match="the gradient is not finite at evaluation"):
+            quiet(misfit, start, method)
+    np.testing.assert_allclose(SCALES**2 * found.theta, 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", SCIPY)
+def test_no_search_ends_where_the_misfit_rejects(method: str) -> None:
+    # Far from the edge the slope changes little, so that searches come down before they meet it.
+    def misfit(x: Any) -> Any:
+        if x.value[0] >= -92:
+            raise Refused
+        return (x**2 / 2 - 1e-3 * np.log(-92 - x)).sum()
+
+    found = quiet(misfit, np.array([-100.0]), method, reject=Refused)
+    np.testing.assert_allclose(found.theta, -92.00001, atol=1e-5)
+    assert found.value == pytest.approx(float(misfit(Variable(found.theta))), rel=1e-12)
+
+
 def test_a_start_that_is_rejected_is_an_error() -> None:
     with pytest.raises(ValueError, match="the misfit rejects theta0: x is negative"):
         quiet(Logarithm().misfit, -np.ones(3), reject=Refused)

@@ -35,6 +35,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "second order, free surface": {"order": 2, "free_surface": "top"},
     "two layers, second order": {"pml_sides": ("top", "right"), "order": 2},
     "different spacings": {"spacing": (10.0, 12.0)},
+    # Enough rows on each rank for several steps in a sweep, with layers on both sides of borders.
+    "many rows": {
+        "shape": (161, 23), "pml_sides": ("top", "bottom"), "pml_width": 45,
+        "sources": [[[803.0, 113.0]], [[611.0, 131.0]]],
+        "receivers": [[485.5, 125.0], [799.0, 121.5], [1005.0, 108.0], [1111.0, 140.0]],
+    },
     "space": SPACE,
     "space, free surfaces": {
         **SPACE, "shape": (17, 15, 13), "spacing": (13.0, 11.0, 12.0), "order": 2,

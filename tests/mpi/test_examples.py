@@ -12,10 +12,11 @@ from adjoint import Jacobian, Tape
 from adjoint.comm import GatherField, rank, size
 from adjoint.optimize import Iteration, minimize
 from adjoint.testing import dot_test, taylor_test
+from examples.basin import FLOWS, velocity
 from examples.poisson_inversion import FIELDS, Inversion, errors
 from examples.poisson_uncertainty import Prior, fit, uncertainty
 from examples.polynomial import polynomial
-from examples.source_inversion import FLOWS, SourceInversion, velocity
+from examples.source_inversion import SourceInversion
 from examples.source_inversion import errors as source_errors
 
 

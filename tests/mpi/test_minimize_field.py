@@ -18,6 +18,7 @@ from mpi4py import MPI
 from adjoint import Operator, Tape, Variable, agreed
 from adjoint.comm import Allreduce, CartesianGrid, HaloExchange
 from adjoint.optimize import Iteration, Result, StateError
+from adjoint.optimize.state import StateFile
 from adjoint.solvers import InnerProduct, Tikhonov, minimize_field, petsc
 from adjoint.solvers.field_state import checksum
 from tests.minimisations import facts
@@ -398,6 +399,38 @@ def test_a_full_disk_raises_on_all_ranks_and_leaves_the_former_state(
     WORLD.Barrier()
     found = quiet(Problem(), state=state, every=1, resume=True)
     assert facts(found) == facts(quiet(Problem()))
+
+
+@pytest.mark.parallel([1, 3])
+@pytest.mark.parametrize(("maxiter", "slot"), [(8, 0), (9, 1)])
+def test_older_fields_that_a_killed_write_leaves_are_no_ones(
+    maxiter: int, slot: int, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"maxiter": maxiter, "memory": 4}
+    state, fields = directory / "run.npz", directory / f"run.npz.{slot}.npy"
+    older = directory / f"run.npz.{1 - slot}.npy"
+    whole = quiet(Problem(), state=state, every=4, options=options)
+
+    def leave() -> None:
+        """Let it be as if the job had been killed before it removed what has no name any more."""
+        if WORLD.rank == 0:
+            older.write_bytes(fields.read_bytes()[:-8])
+        WORLD.Barrier()
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    leave()
+    with monkeypatch.context() as patch:  # fields are written, and no state that names them
+        patch.setattr(StateFile, "write", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            quiet(Problem(), state=state, options=options)
+    WORLD.Barrier()
+    leave()
+    assert facts(quiet(Problem(), state=state, options=options, resume=True)) == facts(whole)
+    WORLD.Barrier()
+    assert {path.name for path in directory.iterdir()} == {state.name, fields.name}
+    WORLD.Barrier()
 
 
 @pytest.mark.parallel([1, 3])

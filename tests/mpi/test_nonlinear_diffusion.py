@@ -19,7 +19,7 @@ from adjoint.solvers import (
     NonlinearDiffusion,
     Poisson,
 )
-from adjoint.solvers.nonlinear_diffusion import Diffusion
+from adjoint.solvers.diffusion_operator import Diffusion
 from adjoint.testing import Prepared, check_jvp, check_vjp, dot_test, taylor_test
 
 Array = np.ndarray[Any, Any]

@@ -180,6 +180,17 @@ def test_a_rank_without_rows_keeps_its_preconditioner_too() -> None:
 
 
 @everywhere
+def test_a_preconditioner_that_leaves_no_residual_is_kept() -> None:
+    first = 2 * communicator().rank
+    diagonal = Pattern([0, 1, 2], [first, first + 1])
+    solve = LinearSolve(diagonal, symmetric=True, lag=2.0, options={"pc_type": "jacobi"})
+    for factor in (1.0, 2.0, 4.0, 8.0):
+        values = factor * np.array([1.0, 4.0])
+        np.testing.assert_allclose(solve(values, values), 1.0, rtol=1e-12)
+    assert solve.setups == 1
+
+
+@everywhere
 def test_by_default_each_matrix_has_its_own_preconditioner() -> None:
     problem = Problem()
     for step in range(3):

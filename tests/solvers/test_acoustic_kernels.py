@@ -153,22 +153,23 @@ def test_derivatives(name: str) -> None:
     check_vjp(wave, *inputs)
 
 
-TALL = (75, 9)
+TALL = (147, 9)
 SHARED: dict[str, dict[str, Any]] = {
     **{name: SETTINGS[name] for name in PLANE},
     "layers across borders": {"pml_sides": ("top", "bottom"), "pml_width": 30},
 }  # fmt: skip
 
 
-def outcome(threads: int, pairs: bool, **settings: Any) -> list[Any]:
-    """Traces and gradients, with rows shared among threads, and steps taken one by one or not."""
+def outcome(threads: int, steps: int, **settings: Any) -> list[Any]:
+    """Traces and gradients, with rows shared among threads, and so many steps in a sweep."""
     width = settings.get("pml_width", 4)
     depths = SPACING[0] * np.arange(width, TALL[0] - width)  # so that a fault in any row is seen
     points = np.stack([depths, np.full_like(depths, 49.0)], axis=1)
     everywhere = {"sources": points[[3, -3], None], "receivers": points}
     wave, inputs = wave_of(shape=TALL, **{**settings, **everywhere})
-    share(wave, threads)
-    wave.propagator._stepper.pairs = pairs
+    stepper = wave.propagator._stepper
+    stepper.share(threads, steps)
+    assert stepper.steps == steps
     return values_of(wave, inputs)
 
 
@@ -176,11 +177,6 @@ def same(found: list[Any], expected: list[Any]) -> None:
     """Compare arrays whose sums are the same but for rounding."""
     for mine, other in zip(found, expected):
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-13 * np.abs(other).max())
-
-
-def share(wave: AcousticWave, threads: int) -> None:
-    loop = wave.propagator
-    loop._stepper.work = loop.padding.lines(threads + 1, acoustic_kernels.ROWS)
 
 
 def values_of(wave: AcousticWave, inputs: Any) -> list[Any]:
@@ -194,13 +190,13 @@ def values_of(wave: AcousticWave, inputs: Any) -> list[Any]:
 
 @pytest.mark.parametrize("name", SHARED)
 def test_how_rows_and_steps_are_shared_out_does_not_matter(name: str, monkeypatch: Any) -> None:
-    expected = outcome(1, False, **SHARED[name])
+    expected = outcome(1, 1, **SHARED[name])
     assert all(np.abs(value).max() > 0 for value in expected)
-    for threads, pairs in ((1, True), (2, False), (2, True), (3, True)):
-        same(outcome(threads, pairs, **SHARED[name]), expected)
+    for threads, steps in ((1, acoustic_kernels.STEPS), (2, 1), (2, 3), (3, 2), (3, 4)):
+        same(outcome(threads, steps, **SHARED[name]), expected)
     if interpreted:  # the last share first
         monkeypatch.setattr(acoustic_kernels, "prange", lambda count: reversed(range(count)))
-        same(outcome(3, True, **SHARED[name]), expected)
+        same(outcome(3, 4, **SHARED[name]), expected)
 
 
 BLOCKS = ("space",)
@@ -248,9 +244,9 @@ def test_steps_are_taken_one_by_one_where_shares_are_short(monkeypatch: Any) -> 
     expected = values_of(*wave_of())
     monkeypatch.setattr(numba, "get_num_threads", lambda: 3)
     wave, inputs = wave_of()
-    assert not wave.propagator._stepper.pairs
+    assert wave.propagator._stepper.steps == 1
     same(values_of(wave, inputs), expected)
-    assert wave_of(shape=TALL)[0].propagator._stepper.pairs
+    assert wave_of(shape=TALL)[0].propagator._stepper.steps == 4
 
 
 @pytest.mark.parametrize("name", SETTINGS)
