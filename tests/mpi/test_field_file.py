@@ -168,8 +168,9 @@ def test_the_system_may_take_a_part_at_a_time(
 @pytest.mark.parallel([1, 2, 3, 4])
 @pytest.mark.parametrize(
     ("shape", "dims"),
-    [((2, 7, 5), None), ((4, 6, 3), None), ((12, 5, 3), (-1, 1, 1)), ((5, 12, 3), (1, -1, 1))],
-)
+    [((2, 7, 5), None), ((4, 6, 3), None), ((12, 5, 3), (-1, 1, 1)), ((5, 12, 3), (1, -1, 1)),
+     ((2, 3, 8), (1, 1, -1))],
+)  # fmt: skip
 def test_a_patch_is_written_in_as_few_parts_as_lie_together(
     shape: tuple[int, ...], dims: tuple[int, ...] | None
 ) -> None:
