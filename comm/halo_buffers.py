@@ -109,7 +109,8 @@ def _face(offset: Offset, lengths: tuple[int, ...], widths: tuple[int, ...]) -> 
         slab.append(slice(0, w) if o < 0 else slice(n - w, n) if o else slice(0, n))
         ghost.append(slice(0, w) if o < 0 else slice(n + w, n + 2 * w) if o else slice(w, n + w))
     moved = tuple(slice(s.start + w, s.stop + w) for s, w in zip(slab, widths))
-    return Face(tuple(slab), moved, tuple(ghost), tuple(s.stop - s.start for s in slab))
+    shape = tuple(s.stop - s.start for s in slab)
+    return Face(tuple(slab), moved, tuple(ghost), shape)
 
 
 class HaloBuffers:

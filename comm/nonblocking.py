@@ -69,7 +69,6 @@ class Request:
         self.spec = Spec.of(self._memory)
         # Where nobody waits for it, MPI writes to or reads from the memory after this object.
         self._dropped = finalize(self, keep_until_complete, self._pending, self._memory)
-        self._dropped.atexit = False
 
     def reversed(self, cotangent: Any = None) -> Request:
         """Start the message in the other direction, which carries the cotangent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from adjoint.comm import (
     thumbnail,
     write_field,
 )
+from adjoint.comm.field_file import _runs, write_fields
 from adjoint.testing import check_jvp, check_vjp, dot_test
 
 WORLD = MPI.COMM_WORLD
@@ -26,6 +28,16 @@ WORLD = MPI.COMM_WORLD
 
 def example(shape: tuple[int, ...], dtype: Any = np.float64) -> Any:
     return (10 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+
+
+def holds(path: Path, whole: Any) -> bool:
+    """Return on all ranks whether a file is the one that NumPy writes."""
+    same = False
+    if WORLD.rank == 0:
+        content = io.BytesIO()
+        np.save(content, whole)
+        same = path.read_bytes() == content.getvalue()
+    return bool(WORLD.bcast(same))
 
 
 @pytest.mark.parallel([1, 2, 3, 4, 6])
@@ -42,14 +54,31 @@ def test_a_file_is_that_of_the_whole_array(
     part = whole[(..., *grid.patch_slices(grid.rank))]
     path = directory / "field.npy"
     write_field(path, grid, np.asfortranarray(part))
-    if WORLD.rank == 0:
-        np.save(directory / "whole.npy", whole)
-        assert path.read_bytes() == (directory / "whole.npy").read_bytes()
+    assert holds(path, whole)
     found = read_field(path, grid)
     assert found.dtype == whole.dtype
     np.testing.assert_array_equal(found, part)
     alone = CartesianGrid(shape, comm=MPI.COMM_SELF)  # another number of ranks
     np.testing.assert_array_equal(read_field(path, alone), whole)
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(
+    ("count", "components", "dtype"), [(2, (), np.float64), (3, (2,), np.float32), (1, (), float)]
+)
+def test_fields_written_one_after_the_other_are_a_stack(
+    count: int, components: tuple[int, ...], dtype: Any, directory: Path
+) -> None:
+    grid = CartesianGrid((7, 5))
+    wholes = [k + example((*components, *grid.shape), dtype) for k in range(count)]
+    parts = [whole[(..., *grid.patch_slices(grid.rank))] for whole in wholes]
+    write_fields(directory / "fields.npy", grid, parts)
+    assert holds(directory / "fields.npy", np.stack(wholes))
+    last = WORLD.rank == WORLD.size - 1
+    for other in (parts[0][None], parts[0].astype(np.int32)):
+        with pytest.raises(ValueError, match="fields of one file have different shapes or dtypes"):
+            write_fields(directory / "fields.npy", grid, [parts[0], other if last else parts[0]])
+    WORLD.Barrier()
 
 
 @pytest.mark.parallel([3])
@@ -134,6 +163,26 @@ def test_the_system_may_take_a_part_at_a_time(
     monkeypatch.setattr(os, "pwrite", lambda file, content, at: pwrite(file, content[:13], at))
     write_field(directory / "field.npy", grid, whole[(..., *grid.patch_slices(grid.rank))])
     np.testing.assert_array_equal(np.load(directory / "field.npy"), whole)
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("shape", "dims"),
+    [((2, 7, 5), None), ((4, 6, 3), None), ((12, 5, 3), (-1, 1, 1)), ((5, 12, 3), (1, -1, 1)),
+     ((2, 3, 8), (1, 1, -1))],
+)  # fmt: skip
+def test_a_patch_is_written_in_as_few_parts_as_lie_together(
+    shape: tuple[int, ...], dims: tuple[int, ...] | None
+) -> None:
+    grid = CartesianGrid(shape, dims=dims and tuple(WORLD.size if d < 0 else d for d in dims))
+    for components in ((), (2,)):
+        whole = np.arange(np.prod([*components, *shape])).reshape(*components, *shape)
+        part = whole[(..., *grid.patch_slices(grid.rank))]
+        numbers = part.ravel()
+        runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+        places, length = _runs(grid, part.shape)
+        np.testing.assert_array_equal(places, [run[0] for run in runs])
+        assert {len(run) for run in runs} == {length}
 
 
 @pytest.mark.parallel([1, 2, 3, 4])

@@ -372,6 +372,18 @@ def test_a_later_call_with_another_number_of_fields_is_an_error_too(late: int) -
     np.testing.assert_array_equal(halo(u), padded(grid, np.ones(grid.shape), (1, 1), False))
 
 
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(("fields", "dtype"), [(1, np.float64), (3, np.float32)])
+def test_the_bytes_to_each_neighbour(fields: int, dtype: Any) -> None:
+    grid = CartesianGrid((9, 4), dims=(communicator().size, 1))
+    inputs = [np.ones(grid.patch_shape, dtype)] * fields
+    expected = fields * np.dtype(dtype).itemsize * 2 * 4  # two layers of four nodes
+    beside = [r for r in (grid.rank - 1, grid.rank + 1) if 0 <= r < grid.size]
+    halo = HaloExchange(grid, 2)
+    for operator in (halo, halo.start):
+        assert operator.neighbours(inputs, ()) == dict.fromkeys(beside, expected)
+
+
 @pytest.mark.parallel([1, 2])
 def test_requests_are_freed_with_the_object() -> None:
     grid = CartesianGrid((8, 6), periodic=True)

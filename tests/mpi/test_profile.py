@@ -100,6 +100,13 @@ def test_bytes_of_messages() -> None:
     others = size() > 1  # a message to oneself is not sent
     assert only(swept(SendRecv(right, left)), "SendRecv").sent.most == 2 * BYTES * others
 
+    def to_itself(x: Any) -> Any:
+        pending = Irecv(rank(), N)()
+        SendRecv(rank(), None)(x)
+        return Wait()(pending)
+
+    assert only(swept(to_itself), "SendRecv").sent.most == 0
+
     def ring(x: Any) -> Any:
         pending = Irecv(left, N)()
         sending = Isend(right)(x)
