@@ -411,6 +411,8 @@ def test_one_exchange_after_the_other_needs_buffers_once() -> None:
     grid = CartesianGrid((8, 6))
     halo = HaloExchange(grid)
     u = np.ones(grid.patch_shape)
+    halo(u)
+    assert [len(sets) for sets in halo._exchanges._idle.values()] == [1]
     for _ in range(3):
         halo.vjp((halo(u),), (), ())
         halo.vjp(halo(u, u), (), ())
