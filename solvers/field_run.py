@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,6 +92,7 @@ class FieldRun:
             self.comm, settings.memory, None if riesz is None else self._by_component
         )
         self._asked = 0
+        self._handler: Callable[[], object] | None = None
         self._saved = 0
         self._seconds = self._memory = 0.0
         self._stopped = False
@@ -256,15 +258,17 @@ class FieldRun:
     def _note_signal(self, signum: int, frame: Any, former: Any) -> None:
         """Remember a signal until all ranks have made the evaluation that is under way.
 
-        The state lies on all ranks, and what they compute together cannot be left by one.
+        The state lies on all ranks, and what they compute together cannot be left by one. A handler
+        that there was before is called when the state is saved.
         """
-        if former not in (signal.SIG_DFL, signal.default_int_handler):
-            former(signum, frame)
-        else:
-            self._asked = signum
+        self._asked = signum
+        if callable(former) and former is not signal.default_int_handler:
+            self._handler = partial(former, signum, frame)
 
     def _end(self, signum: int) -> None:
         sys.stdout.flush()
+        if self._handler is not None:
+            self._handler()
         if signum == signal.SIGINT and self.comm.size == 1:
             raise KeyboardInterrupt
         raise SystemExit(128 + signum)

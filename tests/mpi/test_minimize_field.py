@@ -242,6 +242,23 @@ def test_a_signal_to_one_rank_saves_the_state_and_ends_all(
     assert facts(quiet(Problem(), state=state, resume=True)) == facts(whole)
 
 
+@pytest.mark.parallel([1, 3])
+def test_a_handler_of_the_callers_finds_the_state_saved(directory: Path) -> None:
+    state, found = directory / "run.npz", []
+    whole = quiet(Problem())
+    problem = Problem()
+    problem.fail = (5, lambda: os.kill(os.getpid(), signal.SIGTERM) if LAST else None)
+    former = signal.signal(signal.SIGTERM, lambda *_: found.append(state.is_file()))
+    try:
+        with pytest.raises(SystemExit) as caught:
+            quiet(problem, state=state, every=100)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert found == ([True] if LAST else [])
+    assert facts(quiet(Problem(), state=state, resume=True)) == facts(whole)
+
+
 class Uphill(Operator):
     """The identity, with a derivative of the wrong sign."""
 
