@@ -206,9 +206,16 @@ class Closing:
 
 
 class _Shelf:
-    """The PETSc objects that live on one communicator, the same on all its ranks."""
+    """The PETSc objects that live on one communicator, the same on all its ranks.
 
-    def __init__(self) -> None:
+    PETSc works on a duplicate of its own, which it makes with a communicator's first object and
+    frees with the last one. A rank whose garbage still refers to one would keep that duplicate when
+    the others make another, for which they would wait for ever. So there is an object that stays as
+    long as the communicator.
+    """
+
+    def __init__(self, comm: MPI.Comm) -> None:
+        self._anchor = petsc().Viewer().create(comm)
         self.abandoned: set[int] = set()
         self._objects: dict[int, Sequence[Any]] = {}
         self._count = 0
@@ -235,13 +242,14 @@ class _Shelf:
         if not petsc().Sys.isFinalized():
             for key in list(self._objects):
                 self.destroy(key)
+            self._anchor.destroy()
 
 
 def shelf_of(comm: MPI.Comm) -> _Shelf:
     """Return what keeps the PETSc objects of the library's communicator, and goes with it."""
     found: Any = comm.Get_attr(_shelf_key())
     if found is None:
-        comm.Set_attr(_shelf_key(), found := _Shelf())
+        comm.Set_attr(_shelf_key(), found := _Shelf(comm))
         before_freeing(comm, found.empty)
     shelf: _Shelf = found
     return shelf

@@ -460,6 +460,22 @@ def test_solvers_end_with_their_communicator() -> None:
     assert set(handles) == set(handles[:1])
 
 
+@pytest.mark.parallel([1, 2, 3])
+def test_what_one_rank_alone_still_refers_to_stops_no_other() -> None:
+    """As garbage may: it keeps alive what PETSc has made of the communicator."""
+    comm = COMM.Dup()
+    pattern = Pattern(np.arange(4), 3 * RANK + np.arange(3), comm=comm)
+    kept = []
+    for _ in range(3):
+        solve = LinearSolve(pattern, options={"pc_type": "jacobi"})
+        np.testing.assert_allclose(solve(np.full(3, 2.0), np.ones(3)), 0.5)
+        if RANK == 0:
+            kept.append(solve._direct._ksp.getPC())
+        solve.close()
+    kept.clear()
+    comm.Free()
+
+
 @pytest.mark.parallel([2, 3])
 def test_values_inserted_row_by_row_where_petsc_knows_no_better(
     monkeypatch: pytest.MonkeyPatch,
