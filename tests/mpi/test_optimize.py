@@ -365,6 +365,7 @@ def test_a_full_disk_raises_on_all_ranks(directory: Path, monkeypatch: pytest.Mo
     monkeypatch.undo()
     WORLD.Barrier()
     assert os.listdir(state.parent) == ["run.npz"]
+    WORLD.Barrier()  # before rank 0 tries whether it can write
     found = quiet(Distributed(), state=state, every=1, resume=True)
     assert facts(found) == facts(quiet(Distributed()))
 
