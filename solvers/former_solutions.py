@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..optimize.sums import summed
 from ..variable import Array
 
 #: Differences of solutions that are remembered: more take longer than they save.
@@ -73,7 +74,7 @@ class FormerSolutions:
         x = x.copy() if before is root else x * (before / root)
         if self._count:
             residual = (b - product(x)) / root
-            c = self._total(self._images @ residual.astype(np.float32))
+            c = summed(self._comm, self._images @ residual.astype(np.float32))
             c = np.linalg.pinv(self._gram, _NOISE, hermitian=True) @ c
             x += (c.astype(np.float32) @ self._differences) / root
         return x
@@ -84,20 +85,12 @@ class FormerSolutions:
             last, before = self._last
             difference: Array = x * root - last * before
             image = product(difference / root) / root
-            length = np.sqrt(self._total(np.array([image @ image]))[0])
+            length = np.sqrt(summed(self._comm, image @ image))
             if length > 0:
                 k = self._count % REMEMBERED
                 self._differences[k] = difference / length
                 self._images[k] = image / length
-                self._gram[k] = self._gram[:, k] = self._total(self._images @ self._images[k])
+                products = summed(self._comm, self._images @ self._images[k])
+                self._gram[k] = self._gram[:, k] = products
                 self._count += 1
         self._last = x.copy(), root
-
-    def _total(self, parts: Array) -> Array:
-        """Sum up over the ranks, in double precision."""
-        total = parts.astype(np.float64)
-        if self._comm.size > 1:
-            from mpi4py import MPI
-
-            self._comm.Allreduce(MPI.IN_PLACE, total)
-        return total

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..optimize.sums import summed
 from ..variable import Array
 
 if TYPE_CHECKING:
@@ -63,11 +64,7 @@ class LimitedMemory:
 
     def dot(self, a: Array, b: Array) -> float:
         """Return the sum of products over all ranks, the same on all of them; collective."""
-        from mpi4py import MPI
-
-        total = np.array(np.vdot(a, b))
-        self.comm.Allreduce(MPI.IN_PLACE, total, MPI.SUM)
-        return float(total)
+        return float(summed(self.comm, np.vdot(a, b)))
 
     def update(self, step: Array, change: Array) -> None:
         """Take a pair in, unless the misfit is not convex along it; collective."""
