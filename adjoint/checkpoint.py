@@ -40,7 +40,7 @@ class TimeLoop(Operator):
     memory : int, float or str, optional
         How much each process may use for snapshots and for what steps keep, in bytes or as a text
         like ``"4GB"`` or ``"512 MiB"``; the least that any rank gives. Without a limit everything
-        is kept. The loop chooses what recomputes least.
+        is kept. The loop chooses what takes least time.
     storage : str
         Where snapshots go: ``"memory"``, ``"disk"``, or ``"both"``: on the disk what the memory
         does not hold.
@@ -53,6 +53,10 @@ class TimeLoop(Operator):
         ``checkpoint_schedules``.
     block : int
         Steps of a block of such a schedule.
+    backwards : bool, optional
+        Whether the reverse sweep takes the state back along with its cotangent, which needs far
+        less memory and about a forward run more, for steps that can be taken back. By default
+        where a budget makes that the faster way.
     report : callable, optional
         Is given a line that tells the plan, on rank 0, when it is made. ``print`` by default, if
         ``memory`` is given.
@@ -103,6 +107,7 @@ class TimeLoop(Operator):
         directory: str | os.PathLike[str] | None = None,
         schedule: MakeSchedule | None = None,
         block: int = 1,
+        backwards: bool | None = None,
         report: Callable[[str], Any] | None = None,
     ) -> None:
         self.propagator = propagator
@@ -118,10 +123,15 @@ class TimeLoop(Operator):
                 raise ValueError(
                     f"{self.name}: block is {block}, expected 1 to {propagator.steps} steps"
                 )
+            if backwards and propagator.backward_cost is None:
+                raise ValueError(
+                    f"{self.name}: backwards is {backwards}, expected none: these steps cannot be "
+                    "taken back"
+                )
             budget = None if memory is None else parse_bytes(memory)
-        self._budget = self._common(budget, storage, int(block), schedule is not None)
+        self._budget = self._common(budget, storage, int(block), schedule is not None, backwards)
         self._latest: ref[KeptRuns] | None = None
-        self.plan = self._make_plan(storage, int(block), schedule)
+        self.plan = self._choose(storage, int(block), schedule, backwards)
         # Not a function of this object: a cycle would keep its memory until the next collection.
         self._store = Store(self.comm, partial(propagator.new_kept, self.plan.block), directory)
         if report is None and memory is not None:
@@ -129,13 +139,16 @@ class TimeLoop(Operator):
         if report is not None and self.comm.rank == 0:
             report(f"{self.name}: {self.plan}")
 
-    def _common(self, budget: int | None, storage: str, block: int, scheduled: bool) -> int | None:
+    def _common(
+        self, budget: int | None, storage: str, block: int, scheduled: bool, backwards: bool | None
+    ) -> int | None:
         """Return the least budget; raise on all ranks where they ask for different things."""
         own = {
             "memory": "none" if budget is None else "a budget",
             "storage": storage,
             "block": block,
             "schedule": "one" if scheduled else "none",
+            "backwards": backwards,
         }
         everybody: list[tuple[int | None, dict[str, Any]]] = self.comm.allgather((budget, own))
         first = everybody[0][1]
@@ -148,7 +161,28 @@ class TimeLoop(Operator):
                     )
         return min((budget for budget, _ in everybody if budget is not None), default=None)
 
+    def _choose(
+        self, storage: str, block: int, schedule: MakeSchedule | None, backwards: bool | None
+    ) -> Plan:
+        """Return the plan that takes least time, and have the propagator go by it."""
+        loop = self.propagator
+        ways = [bool(backwards)]
+        if backwards is None and self._budget is not None and loop.backward_cost is not None:
+            ways = [False, True]
+        plans, errors = [], []
+        for loop.backwards in ways:
+            try:
+                plans.append(self._make_plan(storage, block, schedule))
+            except ValueError as error:
+                errors.append(error)
+        if not plans:
+            raise errors[0]
+        best = min(plans, key=lambda plan: plan.cost + plan.backwards * (loop.backward_cost or 0))
+        loop.backwards = best.backwards
+        return best
+
     def _make_plan(self, storage: str, block: int, schedule: MakeSchedule | None) -> Plan:
+        """Return the plan that recomputes least, for what the propagator keeps at present."""
         loop = self.propagator
         steps, runs = loop.steps, loop.runs
         state = sum(field.nbytes for field in loop.state)
@@ -160,10 +194,12 @@ class TimeLoop(Operator):
         sizes = Sizes(snapshot, dict(zip(blocks, kept)))
         with agreed(self.comm):
             if schedule is not None:
-                return follow(schedule, steps, runs, block, sizes)
-            if self._budget is None:
-                return all_in_memory(steps, runs, whole)
-            return plan(steps, runs, self._budget, storage, sizes)
+                found = follow(schedule, steps, runs, block, sizes)
+            elif self._budget is None:
+                found = all_in_memory(steps, runs, whole)
+            else:
+                found = plan(steps, runs, self._budget, storage, sizes)
+        return found._replace(backwards=loop.backwards)
 
     def _most(self, sizes: list[int]) -> list[int]:
         """Return the greatest of all ranks."""

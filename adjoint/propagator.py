@@ -27,6 +27,13 @@ class Propagator(ABC):
         Steps of a run; state ``n`` is the state before step ``n``.
     runs : int
         Independent runs with the same coefficients (shots).
+    backwards : bool
+        Whether ``reverse`` takes the state back along with its cotangent, in place of keeping what
+        that would tell. The time loop sets it, before anything is kept, where there is a
+        ``backward_cost``.
+    backward_cost : float or None
+        What a step of ``reverse`` then takes longer, in forward steps; ``None`` where steps cannot
+        be taken back.
 
     Notes
     -----
@@ -53,6 +60,8 @@ class Propagator(ABC):
     comm: MPI.Comm
     steps: int
     runs: int = 1
+    backwards: bool = False
+    backward_cost: float | None = None
 
     @property
     @abstractmethod
@@ -125,7 +134,7 @@ class Propagator(ABC):
         """Take the steps ``last − 1`` … ``first`` back: the cotangent of the state, in place.
 
         ``kept`` holds what ``advance(first, last, kept)`` has written. The present ``state`` is
-        neither read nor changed; the cotangents of the inputs are added to.
+        not read, and lost where it is taken back; the cotangents of the inputs are added to.
         """
 
     @abstractmethod

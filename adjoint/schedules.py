@@ -37,6 +37,8 @@ class Plan(NamedTuple):
         All forward steps that a derivative takes, in units of the steps of the runs.
     bytes : int
         Memory per process for states and what reversing needs, the most of any rank.
+    backwards : bool
+        Whether the state is taken back along with its cotangent.
     """
 
     schedule: MakeSchedule
@@ -48,6 +50,7 @@ class Plan(NamedTuple):
     recomputed: int
     cost: float
     bytes: int
+    backwards: bool = False
 
     def __str__(self) -> str:
         parts = ["all steps"]
@@ -60,7 +63,8 @@ class Plan(NamedTuple):
         if self.replayed:
             parts.append(f"{_several(self.replayed, 'run')} replayed")
         parts.append(f"{self.recomputed} steps recomputed")
-        parts.append(f"{self.cost:.2f} forward runs and one reverse")
+        back = ", one backwards" if self.backwards else ""
+        parts.append(f"{self.cost:.2f} forward runs{back} and one reverse")
         return f"{', '.join(parts)}; {self.bytes / 1e6:.1f} MB a process"
 
 
@@ -236,11 +240,13 @@ def plan(steps: int, runs: int, budget: int, storage: str, sizes: Sizes) -> Plan
         if (option := _option(steps, runs, share, block, kept, budget // share, storage, sizes))
     )
     if not options:
-        least = sizes.kept[1] + (sizes.snapshot if storage == "memory" and steps > 1 else 0)
+        least, what = sizes.kept[1], "what reversing one step needs"
+        if storage == "memory" and steps > 1:
+            least, what = sizes.snapshot + least, "a snapshot and " + what
+        if whole < least:
+            least, what = whole, "what reversing all steps needs"
         raise ValueError(
-            f"TimeLoop: memory is {budget} bytes, expected at least {least} bytes a process: "
-            + ("a snapshot and " if least > sizes.kept[1] else "")
-            + "what reversing one step needs"
+            f"TimeLoop: memory is {budget} bytes, expected at least {least} bytes a process: {what}"
         )
     best: Plan | None = None
     for option in options:

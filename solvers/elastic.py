@@ -73,7 +73,8 @@ class ElasticWave(TimeLoop):
     dtype : dtype_like
         float64 (default) or float32.
     **loop
-        What :class:`~adjoint.checkpoint.TimeLoop` takes: how much memory the derivative may use.
+        What :class:`~adjoint.checkpoint.TimeLoop` takes: how much memory the derivative may use,
+        and whether velocities are kept for it or recovered.
 
     Attributes
     ----------
@@ -119,7 +120,8 @@ class ElasticWave(TimeLoop):
 
     and with the rates of strain ``ε = −Dᵀ v`` of the forward run the gradients are sums over time
     of ``σ̄ ∂C ε`` and, for the density, of ``V (vⁿ⁺½ − vⁿ⁻½) / (2 Δt)`` at each of two nodes, summed
-    by parts. So velocities are all that is kept of a step. In a layer
+    by parts. So velocities are all that is kept of a step; or they are not kept, and the forward
+    steps are taken back along with their transposes (``backwards``). In a layer
     (:class:`~adjoint.solvers.pml.Layers`) a difference ``d`` becomes ``d + ψ`` with
     ``ψ ← b ψ + a d``; the transpose replaces the field ``T`` or ``V`` whose difference is taken by
     ``T + a μ`` with ``μ ← b μ + T``.

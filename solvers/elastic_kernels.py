@@ -33,8 +33,9 @@ from .wavefront import LAG
 #: Ghost layers: differences take two lines on either side.
 GHOST = 2
 
-#: Rows that a half step takes before the next one does.
-TURN = 8
+#: Rows that a half step takes before the next one does, forwards and in reverse, where more fields
+#: share the cache.
+TURN, TURN_BACK = 8, 5
 
 #: Rows between those that a step back takes and those of the forward run that it has sent for.
 AHEAD = 6
@@ -106,6 +107,24 @@ def _stress_row(s: Any, v: Any, c: Any, row: int, width: int, w: Any) -> None:
         put(s01, i, j, take(s01, i, j, 3) + get(mm, i, j) * twist, 3)
 
 
+@njit(**_TERM)
+def _strain_down(s: Any, c: Any, i: int, j: int, e: float, g: float) -> None:
+    """``σ += λ e + 2 µ ε`` of the strains ``ε₀₀ = e`` and ``2 ε₀₁ = g``."""
+    both, twice = get(c[0], i, j) * e, get(c[1], i, j) + get(c[1], i, j)
+    put(s[0], i, j, take(s[0], i, j, 1) + both + twice * e, 1)
+    put(s[1], i, j, take(s[1], i, j, 2) + both, 2)
+    put(s[2], i, j, take(s[2], i, j, 3) + get(c[2], i, j) * g, 3)
+
+
+@njit(**_TERM)
+def _strain_along(s: Any, c: Any, i: int, j: int, f: float, g: float) -> None:
+    """The same of ``ε₁₁ = f`` and ``2 ε₀₁ = g``."""
+    both, twice = get(c[0], i, j) * f, get(c[1], i, j) + get(c[1], i, j)
+    put(s[0], i, j, take(s[0], i, j, 1) + both, 1)
+    put(s[1], i, j, take(s[1], i, j, 2) + both + twice * f, 2)
+    put(s[2], i, j, take(s[2], i, j, 3) + get(c[2], i, j) * g, 3)
+
+
 # Layers: ``ψ ← b ψ + a ∂u``, and what ``ψ`` adds. Memories are in the order of the derivatives
 # ∂₀σ₀₀, ∂₁σ₀₁, ∂₀σ₀₁, ∂₁σ₁₁ and ∂₀v₀, ∂₁v₀, ∂₀v₁, ∂₁v₁; strips at nodes and at half points have
 # the same lines.
@@ -136,8 +155,7 @@ def _absorb_strain(
 ) -> None:
     """Layers along axis 0 in a row of stresses."""
     disjoint()
-    s00, s11, s01, v0, v1, q00, q10 = s[0], s[1], s[2], v[0], v[1], q[0], q[2]
-    la, mu, mm = c[0], c[1], c[2]
+    v0, v1, q00, q10 = v[0], v[1], q[0], q[2]
     slot = half.slot[row]
     a, e, f, g = half.a[slot], half.b[slot], node.a[slot], node.b[slot]
     i, x = unsigned(row), unsigned(slot)
@@ -146,10 +164,7 @@ def _absorb_strain(
         two = e * take(q10, x, j, 5) + a * _down(v1, i, j, w1, w2)
         put(q00, x, j, one, 4)
         put(q10, x, j, two, 5)
-        both, twice = get(la, i, j) * one, get(mu, i, j) + get(mu, i, j)
-        put(s00, i, j, take(s00, i, j, 1) + both + twice * one, 1)
-        put(s11, i, j, take(s11, i, j, 2) + both, 2)
-        put(s01, i, j, take(s01, i, j, 3) + get(mm, i, j) * two, 3)
+        _strain_down(s, c, i, j, one, two)
 
 
 @njit(**_PART)
@@ -188,19 +203,15 @@ def _absorb_strain_columns(
 ) -> None:
     """Layers along axis 1 in a row of stresses."""
     disjoint()
-    s00, s11, s01, v0, v1, q01, q11 = s[0], s[1], s[2], v[0], v[1], q[1], q[3]
-    la, mu, mm, a, e, f, g = c[0], c[1], c[2], half.a, half.b, node.a, node.b
+    v0, v1, q01, q11, a, e, f, g = v[0], v[1], q[1], q[3], half.a, half.b, node.a, node.b
     i = unsigned(row)
-    first, stop, x = _run(s00, node, side)
+    first, stop, x = _run(v0, node, side)
     for j in range(first, stop):
         one = entry(g, x) * take(q11, i, x, 4) + entry(f, x) * _along(v1, i, j - _1, w1, w2)
         two = entry(e, x) * take(q01, i, x, 5) + entry(a, x) * _along(v0, i, j, w1, w2)
         put(q11, i, x, one, 4)
         put(q01, i, x, two, 5)
-        both, twice = get(la, i, j) * one, get(mu, i, j) + get(mu, i, j)
-        put(s00, i, j, take(s00, i, j, 1) + both, 1)
-        put(s11, i, j, take(s11, i, j, 2) + both + twice * one, 2)
-        put(s01, i, j, take(s01, i, j, 3) + get(mm, i, j) * two, 3)
+        _strain_along(s, c, i, j, one, two)
         x += _1
 
 
@@ -319,20 +330,33 @@ def _free(s: Any, row: int) -> None:
 
 
 @njit(**_PART)
-def _keep(kept: Any, level: int, row: int, v: Any, q: Any, geometry: Any) -> None:
-    """Keep a row of velocities, those beyond the ends with the last ones, and layers' memory."""
-    half0, rows = geometry[0], v[0].shape[0]
+def _keep(kept: Any, level: int, row: int, v: Any, p: Any, q: Any, geometry: Any) -> None:
+    """Keep the layers' memory of a row, and velocities or what the layers took from those.
+
+    Velocities beyond the ends are kept with those of the last rows.
+    """
+    u, strain, momentum = kept[:2], kept[2:6], kept[6:]
+    rows = v[0].shape[0]
+    _keep_layers(strain, level, row, q, geometry)
+    if len(momentum[1]):
+        _keep_layers(momentum, level, row, p, geometry)
+    if len(u[0]):
+        first, stop = row if row > GHOST else 0, row + 1 if row + 1 < rows - GHOST else rows
+        for i in range(first, stop):
+            _keep_row(u[0], level * rows + i, v[0], i)
+            _keep_row(u[1], level * rows + i, v[1], i)
+
+
+@njit(**_PART)
+def _keep_layers(kept: Any, level: int, row: int, memory: Any, geometry: Any) -> None:
+    """Keep the memory of both axes' layers in a row."""
+    half0, rows = geometry[0], memory[1].shape[0]
     slot, lines = half0.slot[row], len(half0.lines)
-    first, stop = row if row > GHOST else 0, row + 1 if row + 1 < rows - GHOST else rows
-    for i in range(first, stop):
-        _keep_row(kept[0], level * rows + i, v[0], i)
-        _keep_row(kept[1], level * rows + i, v[1], i)
-    if slot >= 0:
-        _keep_row(kept[2], level * lines + slot, q[0], slot)
-        _keep_row(kept[4], level * lines + slot, q[2], slot)
-    count = q[1].shape[1]
-    stream(kept[3], (level * rows + row) * count, q[1], row * count, count)
-    stream(kept[5], (level * rows + row) * count, q[3], row * count, count)
+    for x in range(0, 4, 2):
+        if slot >= 0:
+            _keep_row(kept[x], level * lines + slot, memory[x], slot)
+        count = memory[x + 1].shape[1]
+        stream(kept[x + 1], (level * rows + row) * count, memory[x + 1], row * count, count)
 
 
 @njit(**_PART)
@@ -346,51 +370,51 @@ def _keep_row(kept: Any, k: int, u: Any, row: int) -> None:
 
 
 @njit(**_PART)
-def _positions(rows: Any, stages: int) -> Any:
+def _positions(rows: Any, stages: int, turn: int) -> Any:
     """Where turns begin, as long as a stage has rows; stage ``k`` is ``LAG k`` rows behind."""
     start, stop = rows[0, 1], rows[0, 1]
     for k in range(stages):
         if rows[k, 0] < rows[k, 1]:
             first, last = rows[k, 0] + LAG * k, rows[k, 1] + LAG * k
             start, stop = (min(start, first), max(stop, last)) if stop > start else (first, last)
-    return range(start, stop, TURN)
+    return range(start, stop, turn)
 
 
 @njit(**_PART)
-def _turn(rows: Any, k: int, position: int) -> Any:
+def _turn(rows: Any, k: int, position: int, turn: int) -> Any:
     """The rows that a stage takes when it is its turn."""
     first = position - LAG * k
-    return range(max(first, rows[k, 0]), min(first + TURN, rows[k, 1]))
+    return range(max(first, rows[k, 0]), min(first + turn, rows[k, 1]))
 
 
 @njit(**_PART)
 def _part(
     n: int, begin: int, phases: Any, x: int, t: int, stages: int, v: Any, s: Any, b: Any, c: Any,
-    p: Any, q: Any, geometry: Any, sources: Any, receivers: Any, kept: Any,
+    p: Any, q: Any, geometry: Any, sources: Any, receivers: Any, keeping: bool, kept: Any,
 ) -> None:  # fmt: skip
     """Take a part of a phase of :func:`advance`."""
     rows = phases[x, t]
-    for r in _positions(rows, stages):
+    for r in _positions(rows, stages, TURN):
         for k in range(0, stages, 2):
             m = n + k // 2
-            for row in _turn(rows, k, r):
+            for row in _turn(rows, k, r, TURN):
                 _velocities(m, row, v, s, b, p, geometry, sources, receivers)
-            for row in _turn(rows, k + 1, r):
+            for row in _turn(rows, k + 1, r, TURN):
                 _stresses(m, row, s, v, c, q, geometry, sources, receivers)
-                if len(kept[0]):
-                    _keep(kept, m - begin, row, v, q, geometry)
+                if keeping:
+                    _keep(kept, m - begin, row, v, p, q, geometry)
 
 
 @njit(parallel=True, **_ENTRY)
 def advance(
     first: int, last: int, begin: int, phases: Any, v: Any, s: Any, b: Any, c: Any, p: Any, q: Any,
     half0: Any, half1: Any, node0: Any, node1: Any, w: Any, surface: bool, width: int,
-    sources: Any, receivers: Any, kept: Any,
+    sources: Any, receivers: Any, keeping: bool, kept: Any,
 ) -> None:  # fmt: skip
     """Take the steps ``first`` … ``last − 1``, or some of their rows.
 
     ``phases[x, t, k]`` are the rows in which part ``t`` takes half step ``k`` of a sweep; all parts
-    of a phase may run at once. ``kept`` begins with step ``begin``, or is empty.
+    of a phase may run at once. ``kept`` begins with step ``begin``, if there is any ``keeping``.
     """
     for n in range(first, last, phases.shape[2] // 2):
         stages = min(phases.shape[2], 2 * (last - n))
@@ -398,7 +422,7 @@ def advance(
             for t in prange(phases.shape[1]):
                 geometry = (half0, half1, node0, node1, w, surface, width)
                 _part(n, begin, phases, x, t, stages, v, s, b, c, p, q, geometry, sources,
-                      receivers, kept)  # fmt: skip
+                      receivers, keeping, kept)  # fmt: skip
         for m in range(n, n + stages // 2):
             _collect(receivers, m)
 
@@ -475,7 +499,7 @@ def _absorb_strain_adjoint(
 ) -> None:
     """``T += C ∂z`` along axis 0 in a row."""
     disjoint()
-    s00, s11, s01, la, mu, mm, z2, z3 = s[0], s[1], s[2], c[0], c[1], c[2], z[2], z[3]
+    z2, z3 = z[2], z[3]
     i = unsigned(row)
     x0, x1, x2, x3, x4 = (
         _line(slot, row - 2, z2), _line(slot, row - 1, z2), _line(slot, row, z2),
@@ -483,10 +507,7 @@ def _absorb_strain_adjoint(
     )  # fmt: skip
     for j in _owned(width):
         one, two = _between(z2, x0, x1, x2, x3, j, w1, w2), _between(z3, x1, x2, x3, x4, j, w1, w2)
-        both, twice = get(la, i, j) * one, get(mu, i, j) + get(mu, i, j)
-        put(s00, i, j, take(s00, i, j, 1) + both + twice * one, 1)
-        put(s11, i, j, take(s11, i, j, 2) + both, 2)
-        put(s01, i, j, take(s01, i, j, 3) + get(mm, i, j) * two, 3)
+        _strain_down(s, c, i, j, one, two)
 
 
 @njit(**_PART)
@@ -537,15 +558,10 @@ def _absorb_strain_columns_adjoint(
 ) -> None:
     """``T += C ∂z`` along axis 1 in a row."""
     disjoint()
-    s00, s11, s01, la, mu, mm = s[0], s[1], s[2], c[0], c[1], c[2]
     i, k, l = unsigned(row), unsigned(line), unsigned(line + 1)  # noqa: E741
-    first, stop, _ = _run(s00, strip, side)
+    first, stop, _ = _run(s[0], strip, side)
     for j in range(first, stop):
-        one, two = _along(z, k, j - _1, w1, w2), _along(z, l, j, w1, w2)
-        both, twice = get(la, i, j) * one, get(mu, i, j) + get(mu, i, j)
-        put(s00, i, j, take(s00, i, j, 1) + both, 1)
-        put(s11, i, j, take(s11, i, j, 2) + both + twice * one, 2)
-        put(s01, i, j, take(s01, i, j, 3) + get(mm, i, j) * two, 3)
+        _strain_along(s, c, i, j, _along(z, k, j - _1, w1, w2), _along(z, l, j, w1, w2))
 
 
 # In reverse: gradients
@@ -634,6 +650,101 @@ def _adjoint_velocity_along_row(
         put(g5, i, j, take(g5, i, j, 2) + get(u1, m, j) * change, 2)
 
 
+# In reverse: the forward run's fields, if they are recovered: what steps added is taken away
+
+
+@njit(**_PART)
+def _release_strain(s: Any, c: Any, kept: Any, line: int, row: int, width: int) -> None:
+    """Take away from stresses what the layers along axis 0 gave, a line of what is kept."""
+    disjoint()
+    q00, q10 = kept[2], kept[4]
+    i, x = unsigned(row), unsigned(line)
+    for j in _owned(width):
+        _strain_down(s, c, i, j, -get(q00, x, j), -get(q10, x, j))
+
+
+@njit(**_PART)
+def _release_strain_columns(
+    s: Any, c: Any, kept: Any, m: int, row: int, side: int, strip: Any
+) -> None:
+    """The same of the layers along axis 1."""
+    disjoint()
+    q01, q11 = kept[3], kept[5]
+    i, m = unsigned(row), unsigned(m)
+    first, stop, x = _run(s[0], strip, side)
+    for j in range(first, stop):
+        _strain_along(s, c, i, j, -get(q11, m, x), -get(q01, m, x))
+        x += _1
+
+
+@njit(**_PART)
+def _release_momentum(v: Any, b: Any, kept: Any, line: int, row: int, width: int) -> None:
+    """Take away from velocities what the layers along axis 0 gave."""
+    disjoint()
+    v0, v1, b0, b1, p00, p10 = v[0], v[1], b[0], b[1], kept[6], kept[8]
+    i, x = unsigned(row), unsigned(line)
+    for j in _owned(width):
+        put(v0, i, j, take(v0, i, j, 1) - get(b0, i, j) * get(p00, x, j), 1)
+        put(v1, i, j, take(v1, i, j, 2) - get(b1, i, j) * get(p10, x, j), 2)
+
+
+@njit(**_PART)
+def _release_momentum_columns(
+    v: Any, b: Any, kept: Any, m: int, row: int, side: int, strip: Any
+) -> None:
+    """The same of the layers along axis 1."""
+    disjoint()
+    v0, v1, b0, b1, p01, p11 = v[0], v[1], b[0], b[1], kept[7], kept[9]
+    i, m = unsigned(row), unsigned(m)
+    first, stop, x = _run(v0, strip, side)
+    for j in range(first, stop):
+        put(v0, i, j, take(v0, i, j, 1) - get(b0, i, j) * get(p01, m, x), 1)
+        put(v1, i, j, take(v1, i, j, 2) - get(b1, i, j) * get(p11, m, x), 2)
+        x += _1
+
+
+@njit(**_PART)
+def _recover_stresses(
+    n: int, rows: Any, s: Any, v: Any, c: Any, kept: Any, level: int, geometry: Any, sources: Any
+) -> None:
+    """Take rows of ``_stresses`` back; the sources have the opposite sign."""
+    half0, half1, _, node1, w, surface, width = geometry
+    back = (-w[0], -w[1], -w[2], -w[3])
+    for row in rows:
+        _stress_row(s, v, c, row, width, back)
+        if half0.slot[row] >= 0:
+            line = level * len(half0.lines) + half0.slot[row]
+            _release_strain(s, c, kept, line, row, width)
+        for side in range(2 if len(half1.lines) else 0):
+            m = level * v[0].shape[0] + row
+            _release_strain_columns(s, c, kept, m, row, side, node1)
+        for x in range(3):
+            _inject_row(s[x], sources, 2 + x, row, n)
+        if surface and row < 2 * GHOST:
+            _free(s, row)
+
+
+@njit(**_PART)
+def _recover_velocities(
+    n: int, rows: Any, v: Any, s: Any, b: Any, kept: Any, level: int, geometry: Any, sources: Any
+) -> None:
+    """Take rows of ``_velocities`` back."""
+    half0, half1, _, node1, w, surface, width = geometry
+    back = (-w[0], -w[1], -w[2], -w[3])
+    for row in rows:
+        _velocity_row(v, s, b, row, width, back)
+        if half0.slot[row] >= 0:
+            line = level * len(half0.lines) + half0.slot[row]
+            _release_momentum(v, b, kept, line, row, width)
+        for side in range(2 if len(half1.lines) else 0):
+            m = level * v[0].shape[0] + row
+            _release_momentum_columns(v, b, kept, m, row, side, node1)
+        _inject_times_row(v[0], b[0], sources, 0, row, n)
+        _inject_times_row(v[1], b[1], sources, 1, row, n)
+        if surface and row < 2 * GHOST:
+            _reflect(v[0], v[1], row, 1)
+
+
 # In reverse: sources and receivers
 
 
@@ -718,32 +829,43 @@ def _begin_row(
 
 
 @njit(**_PART)
+def _add_gradients(
+    rows: Any, base: int, level: int, g: Any, s: Any, kept: Any, geometry: Any
+) -> None:
+    """The moduli's gradients in rows; row ``base + row`` of what is kept has the velocities."""
+    half0, half1, _, node1, w, surface, width = geometry
+    for row in rows:
+        _strain_gradients(g, s, kept, base + row, row, surface and row == GHOST, width, w)
+        if half0.slot[row] >= 0:
+            line = level * len(half0.lines) + half0.slot[row]
+            _layer_gradients(g, s, kept, line, row, width)
+        for side in range(2 if len(half1.lines) else 0):
+            _layer_columns_gradients(g, s, kept, level * s[0].shape[0] + row, row, side, node1)
+
+
+@njit(**_PART)
 def _adjoint_velocities(
-    n: int, row: int, v: Any, s: Any, b: Any, kept: Any, level: int, g: Any, p: Any, q: Any, z: Any,
+    n: int, rows: Any, v: Any, s: Any, b: Any, kept: Any, base: int, g: Any, q: Any, z: Any,
     geometry: Any, lines: Any, line: int, receivers: Any, sources: Any,
 ) -> None:  # fmt: skip
-    """A row of the transpose of ``_stresses``, with the gradients."""
-    half0, half1, node0, node1, w, surface, width = geometry
+    """Rows of the transpose of ``_stresses``, with the densities' gradients.
+
+    What goes through all rows with one loop before it does with the next needs less of the cache.
+    """
+    _, half1, node0, node1, w, surface, width = geometry
     w01, w02, w11, w12 = w
-    rows, pitch = v[0].shape
-    if GHOST <= row < rows - GHOST:
-        m = level * rows + row
-        prefetch(kept[0], (m + AHEAD) * pitch, pitch)
-        prefetch(kept[1], (m + AHEAD) * pitch, pitch)
+    for row in rows:
+        _adjoint_velocity_down_row(v, s, b, kept, base + row, g, row, width, w)
+    for row in rows:
+        m = base + row
         # What is loaded with a shift had better be stored long before.
         sides = 2 if len(half1.lines) else 0
         for side in range(sides):
             _remember_columns(q[1], q[3], lines, line, s[2], s[1], row, side, half1, node1)
-        _strain_gradients(g, s, kept, m, row, surface and row == GHOST, width, w)
-        if node0.slot[row] >= 0:
-            line_kept = level * len(node0.lines) + node0.slot[row]
-            _layer_gradients(g, s, kept, line_kept, row, width)
-        _adjoint_velocity_down_row(v, s, b, kept, m, g, row, width, w)
         _adjoint_velocity_along_row(v, s, b, kept, m, g, row, width, w)
         if _near(node0.slot, row):
             _absorb_momentum_adjoint(v, b, kept, m, g, z, row, node0.slot, width, w01, w02)
         for side in range(sides):
-            _layer_columns_gradients(g, s, kept, m, row, side, node1)
             _absorb_momentum_columns_adjoint(v, b, kept, m, g, lines, line, row, side, node1,
                                              w11, w12)  # fmt: skip
         _receive_velocity_row(v[0], b[0], kept[0], m, g[3], receivers, 0, row, n)
@@ -752,52 +874,82 @@ def _adjoint_velocities(
             _reflect(v[0], v[1], row, 1)
         _record_row(v[0], sources, 0, row, n)
         _record_row(v[1], sources, 1, row, n)
-    if half0.slot[row] >= 0:
-        _remember(p[0], p[2], z[2], z[3], v[0], v[1], row, half0, node0, width)
 
 
 @njit(**_PART)
 def _adjoint_stresses(
-    row: int, s: Any, v: Any, c: Any, p: Any, z: Any, geometry: Any, lines: Any, line: int
+    rows: Any, s: Any, v: Any, c: Any, p: Any, z: Any, geometry: Any, lines: Any, line: int
 ) -> None:
-    """A row of the transpose of ``_velocities``."""
+    """Rows of the transpose of ``_velocities``."""
     half0, half1, _, node1, w, _, width = geometry
     w01, w02, w11, w12 = w
     sides = 2 if len(half1.lines) else 0
-    for side in range(sides):
-        _remember_columns(p[3], p[1], lines, line, v[1], v[0], row, side, half1, node1)
-    _stress_row(s, v, c, row, width, w)
-    if _near(half0.slot, row):
-        _absorb_strain_adjoint(s, c, z, row, half0.slot, width, w01, w02)
-    for side in range(sides):
-        _absorb_strain_columns_adjoint(s, c, lines, line, row, side, node1, w11, w12)
+    for row in rows:
+        for side in range(sides):
+            _remember_columns(p[3], p[1], lines, line, v[1], v[0], row, side, half1, node1)
+        _stress_row(s, v, c, row, width, w)
+        if _near(half0.slot, row):
+            _absorb_strain_adjoint(s, c, z, row, half0.slot, width, w01, w02)
+        for side in range(sides):
+            _absorb_strain_columns_adjoint(s, c, lines, line, row, side, node1, w11, w12)
+
+
+@njit(**_PART)
+def _send_for(rows: Any, kept: Any, base: int, recovered: bool) -> None:
+    """Have what is kept of the rows to come brought into the cache."""
+    for x in (3, 5, 7, 9) if recovered else (0, 1, 3, 5):
+        pitch = kept[x].shape[1]
+        for row in rows:
+            prefetch(kept[x], (base + row + AHEAD) * pitch, pitch)
+
+
+@njit(**_PART)
+def _within(rows: Any, height: int) -> Any:
+    """Those rows that are this rank's."""
+    return range(max(rows.start, GHOST), min(rows.stop, height - GHOST))
 
 
 @njit(**_PART)
 def _part_back(
     top: int, begin: int, phases: Any, x: int, t: int, stages: int, v: Any, s: Any, b: Any, c: Any,
-    kept: Any, g: Any, p: Any, q: Any, z: Any, geometry: Any, receivers: Any, sources: Any,
-    lines: Any,
+    kept: Any, past: Any, undone: Any, g: Any, p: Any, q: Any, z: Any, geometry: Any,
+    receivers: Any, sources: Any, lines: Any,
 ) -> None:  # fmt: skip
     """Take a part of a phase of :func:`reverse`."""
-    rows, line, height = phases[x, t], 2 * t, s[0].shape[0]
-    for r in _positions(rows, stages):
+    half0, node0, width = geometry[0], geometry[2], geometry[6]
+    extent, line, height = phases[x, t], 2 * t, s[0].shape[0]
+    recovered = len(past[0]) > 0
+    for r in _positions(extent, stages, TURN_BACK):
         for k in range(0, stages, 2):
             n = top - k // 2
-            for row in _turn(rows, k, r):
-                if k > 0 and GHOST <= row < height - GHOST:
-                    _adjoint_stresses(row, s, v, c, p, z, geometry, lines, line)
-                if n >= begin:
+            level, rows = n - begin, _turn(extent, k, r, TURN_BACK)
+            own = _within(rows, height)
+            if k > 0:
+                _adjoint_stresses(own, s, v, c, p, z, geometry, lines, line)
+            if n >= begin:
+                for row in rows:
                     _begin_row(n, row, s, c, q, z, geometry, receivers, sources)
-            for row in _turn(rows, k + 1, r) if k + 1 < stages else range(0):
-                _adjoint_velocities(n, row, v, s, b, kept, n - begin, g, p, q, z, geometry, lines,
-                                    line, receivers, sources)  # fmt: skip
+            if k > 0 and recovered:
+                _recover_velocities(n + 1, own, kept, past, b, kept, level + 1, geometry, undone)
+            if k + 1 == stages:
+                continue
+            rows = _turn(extent, k + 1, r, TURN_BACK)
+            own, base = _within(rows, height), 0 if recovered else level * height
+            _send_for(own, kept, level * height, recovered)
+            _add_gradients(own, base, level, g, s, kept, geometry)
+            _adjoint_velocities(n, own, v, s, b, kept, base, g, q, z, geometry, lines, line,
+                                receivers, sources)  # fmt: skip
+            if recovered:
+                _recover_stresses(n, own, past, kept, c, kept, level, geometry, undone)
+            for row in rows:
+                if half0.slot[row] >= 0:
+                    _remember(p[0], p[2], z[2], z[3], v[0], v[1], row, half0, node0, width)
 
 
 @njit(parallel=True, **_ENTRY)
 def reverse(
     last: int, first: int, begin: int, phases: Any, v: Any, s: Any, b: Any, c: Any, kept: Any,
-    g: Any, p: Any, q: Any, z: Any,
+    past: Any, undone: Any, g: Any, p: Any, q: Any, z: Any,
     half0: Any, half1: Any, node0: Any, node1: Any, w: Any, surface: bool, width: int,
     receivers: Any, sources: Any, lines: Any,
 ) -> None:  # fmt: skip
@@ -805,7 +957,11 @@ def reverse(
 
     Half steps are numbered from the stresses that are made ready for the first velocities: number
     0 of a sweep is the last of the one before. The first of ``phases`` is there to begin with, and
-    only run once. ``kept`` begins with step ``begin``.
+    only run once. ``kept`` begins with step ``begin``: velocities, and the layers' memory.
+
+    Where ``past`` has the stresses after step ``last − 1``, the velocities are those after that
+    step alone. Both are taken back with the rest; ``undone`` are the sources with the opposite
+    sign.
     """
     steps = phases.shape[2] // 2
     for top in range(last - 1, first - 1, -steps):
@@ -813,7 +969,7 @@ def reverse(
         for x in range(0 if top == last - 1 else 1, phases.shape[0]):
             for t in prange(phases.shape[1]):
                 geometry = (half0, half1, node0, node1, w, surface, width)
-                _part_back(top, begin, phases, x, t, stages, v, s, b, c, kept, g, p, q, z, geometry,
-                           receivers, sources, lines)  # fmt: skip
+                _part_back(top, begin, phases, x, t, stages, v, s, b, c, kept, past, undone, g, p,
+                           q, z, geometry, receivers, sources, lines)  # fmt: skip
         for n in range(top - stages // 2 + 1, top + 1):
             _collect(sources, n)

@@ -28,7 +28,8 @@ SWEPT = 8
 
 
 class Kept(NamedTuple):
-    """The velocities after each step of a block, and the layers' memory of strain rates."""
+    """What is kept of a block: the layers' memory of strain rates after each step, and either the
+    velocities too, or the memory of accelerations and the last velocities and stresses."""
 
     v0: Array
     v1: Array
@@ -36,10 +37,18 @@ class Kept(NamedTuple):
     q01: Array
     q10: Array
     q11: Array
+    p00: Array
+    p01: Array
+    p10: Array
+    p11: Array
+    last: Array
 
 
 class ElasticPropagator(Propagator):
     """Steps of velocity and stress on a staggered grid; see :class:`~adjoint.solvers.ElasticWave`.
+
+    They can be taken back: with what the layers' memory gave, a step of the interior scheme is
+    undone by the same step with the opposite sign.
 
     Inputs are ``λ``, ``µ``, ``ρ``, the mechanisms and the wavelets; outputs are the traces of the
     fields that are recorded.
@@ -59,6 +68,8 @@ class ElasticPropagator(Propagator):
     surface : bool
     dtype : numpy.dtype
     """
+
+    backward_cost = 0.4  # measured
 
     def __init__(
         self,
@@ -116,10 +127,10 @@ class ElasticPropagator(Propagator):
             grid.start[1] == 0, grid.stop[1] == grid.shape[1],
         )  # fmt: skip
         halo = HaloExchange(grid, ghost)
-        self._halo_v, self._halo_s = halo.buffers(2, self.dtype), halo.buffers(3, self.dtype)
+        self._halos = {count: halo.buffers(count, self.dtype) for count in (2, 3, 5)}
         self._halo_model = HaloExchange(grid, ghost, corners=True).buffers(2, self.dtype)
         self._fields = self._new_fields()
-        self._nothing = _flat(self.new_kept(0))
+        self._nothing = self._flat(self.new_kept(0))
         shared = grid.start[0] > 0, grid.stop[0] < grid.shape[0]
         rows, threads = self._inner[0], numba.get_num_threads()
         # Half steps may follow each other in one sweep where they need no other rank's columns.
@@ -177,17 +188,24 @@ class ElasticPropagator(Propagator):
         return self._fields
 
     def kept_bytes(self, steps: int) -> int:
-        fields = (*self._fields[:2], *self._fields[9:])
-        return steps * sum(int(field.nbytes) for field in fields)
+        v, s, p, q = (sum(int(x.nbytes) for x in group) for group in _groups(self._fields))
+        if self.backwards:
+            return steps * (p + q) + (v + s if steps else 0)
+        return steps * (v + q)
 
     def new_kept(self, steps: int) -> Kept:
-        q00, q01, q10, q11 = self._fields[9:]
-        fields, lines, side = self.padding.fields, self.padding.lines, self._sides
-        return Kept(
-            fields(steps), fields(steps),
-            lines(steps, len(q00)), side(q01.shape[1], steps),
-            lines(steps, len(q10)), side(q11.shape[1], steps),
-        )  # fmt: skip
+        fields = self.padding.fields
+        whole, part, last = (0, steps, 5 if steps else 0) if self.backwards else (steps, 0, 0)
+        _, _, p, q = _groups(self._fields)
+        momentum, strain = (self._levels(x, n) for x, n in ((p, part), (q, steps)))
+        return Kept._make([fields(whole), fields(whole), *strain, *momentum, fields(last)])
+
+    def _levels(self, memory: Sequence[Array], steps: int) -> list[Array]:
+        """Return room for so many levels of layers' memory."""
+        lines, side = self.padding.lines, self._sides
+        return [
+            side(x.shape[1], steps) if k % 2 else lines(steps, len(x)) for k, x in enumerate(memory)
+        ]
 
     def prepare(self, *inputs: Array) -> None:
         lam, mu, rho, self._mechanisms, self._wavelets = inputs
@@ -294,7 +312,7 @@ class ElasticPropagator(Propagator):
     def advance(self, first: int, last: int, kept: Any = None) -> None:
         v, s, p, q = _groups(self._fields)
         every = last - first if self.grid.size == 1 else self._swept
-        flat = self._nothing if kept is None else _flat(kept)
+        flat = self._nothing if kept is None else self._flat(kept)
         kernel = shown("steps", self._kernels.advance)
         for n in range(first, last, every):
             stop = min(n + every, last)
@@ -302,15 +320,20 @@ class ElasticPropagator(Propagator):
                 self._exchange(half, v, s)
                 kernel(
                     n, stop, first, phase, v, s, self._b, self._c, p, q, *self._geometry,
-                    self._source_points, self._receiver_points, flat,
+                    self._source_points, self._receiver_points, kept is not None, flat,
                 )  # fmt: skip
+        if kept is not None and self.backwards:
+            for last_field, field in zip(kept.last, self._fields):
+                last_field[...] = field
 
-    def _exchange(self, half: int, v: Sequence[Array], s: Sequence[Array]) -> None:
+    def _flat(self, kept: Kept) -> tuple[Array, ...]:
+        """Return all levels of what is kept below each other."""
+        return tuple(x.reshape(x.shape[0] * x.shape[1], x.shape[2]) for x in kept[:-1])
+
+    def _exchange(self, half: int, v: Sequence[Array], s: Sequence[Array], *more: Array) -> None:
         """Fill the ghosts of what a half step takes: every other one takes velocities."""
-        if half % 2:
-            self._halo_v.forward(self._cut(v))
-        else:
-            self._halo_s.forward(self._cut(s))
+        fields = [*(v if half % 2 else s), *more]
+        self._halos[len(fields)].forward(self._cut(fields))
 
     def results(self) -> tuple[Array, ...]:
         return self._traces(self._parts)
@@ -383,7 +406,8 @@ class ElasticPropagator(Propagator):
             v, s, p, q = _groups(fields)
             self._exchange(half, v, s)
             self._kernels.advance(n, n + 1, n, self._halves[half], v, s, self._b, self._c, p, q,
-                                  *self._geometry, sources, self._silent, nothing)  # fmt: skip
+                                  *self._geometry, sources, self._silent, False,
+                                  nothing)  # fmt: skip
 
     def _reflect(self, half: Array, whole: Array, sign: int) -> None:
         """Continue two fields above a free surface, the first row of ``whole``, if there is one."""
@@ -456,17 +480,25 @@ class ElasticPropagator(Propagator):
         self._adjoint_sources = self._recorder(
             self._by_rows(run, self._sources, index, self._amplitudes_bar, 0.5)
         )
+        amplitudes = self._amplitudes(self._mechanisms[run], self._wavelets[run])
+        self._undone = self._sources_of(run, [-x for x in amplitudes])
 
     def reverse(self, last: int, first: int, kept: Any) -> None:
         v, s, p, q = _groups(self._adjoint)
-        flat = _flat(kept)
+        flat = self._flat(kept)
+        past: tuple[Array, ...] = self._nothing[:3]
+        if self.backwards:
+            for last_field, field in zip(kept.last, self._fields):
+                field[...] = last_field
+            velocities, past, _, _ = _groups(self._fields)
+            flat = (*velocities, *flat[2:])
         kernel = shown("steps", self._kernels.reverse)
 
         def steps_back(stop: int, start: int, phases: Array) -> None:
             kernel(
-                stop, start, first, phases, v, s, self._b, self._c, flat, self._sums, p, q,
-                self._z, *self._geometry, self._adjoint_receivers, self._adjoint_sources,
-                self._rows,
+                stop, start, first, phases, v, s, self._b, self._c, flat, past, self._undone,
+                self._sums, p, q, self._z, *self._geometry, self._adjoint_receivers,
+                self._adjoint_sources, self._rows,
             )  # fmt: skip
 
         if self.grid.size == 1:
@@ -476,7 +508,8 @@ class ElasticPropagator(Propagator):
         for stop in range(last, first, -self._swept):
             start = max(stop - self._swept, first)
             for half, phase in enumerate(self._phases_back[: 2 * (stop - start)]):
-                self._exchange(half, v, s)
+                more = (past if half % 2 else flat[:2]) if self.backwards else ()
+                self._exchange(half, v, s, *more)
                 steps_back(stop, start, phase)
 
     def finish_reverse(self, run: int) -> None:
@@ -545,11 +578,6 @@ def _shifted(inner: tuple[slice, ...], down: int, right: int) -> tuple[slice, sl
 def _groups(fields: Sequence[Array]) -> tuple[Any, Any, Any, Any]:
     """Return velocities, stresses, and the layers' memories of both."""
     return tuple(fields[:2]), tuple(fields[2:5]), tuple(fields[5:9]), tuple(fields[9:])
-
-
-def _flat(kept: Sequence[Array]) -> tuple[Array, ...]:
-    """Return all levels of what is kept below each other."""
-    return tuple(x.reshape(x.shape[0] * x.shape[1], x.shape[2]) for x in kept)
 
 
 def _plane_modulus(lam: Array, mu: Array) -> tuple[Array, Array]:

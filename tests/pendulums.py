@@ -104,3 +104,34 @@ class Pendulums(Propagator):
 
     def gradients(self) -> tuple[Any, ...]:
         return self.mbar.copy(), self.qbar.copy()
+
+
+class ReversiblePendulums(Pendulums):
+    """The same, whose steps can be taken back: then a block keeps its last state alone."""
+
+    backward_cost = 0.5
+
+    def new_kept(self, steps: int) -> Sequence[Any]:
+        if not self.backwards:
+            return super().new_kept(steps)
+        self.allocated += 1
+        return [np.zeros((2, self.n))]
+
+    def kept_bytes(self, steps: int) -> int:
+        return self.fields.nbytes if self.backwards else super().kept_bytes(steps)
+
+    def advance(self, first: int, last: int, kept: Any = None) -> None:
+        super().advance(first, last, None if self.backwards else kept)
+        if self.backwards and kept is not None:
+            kept[0][:] = self.fields
+
+    def reverse(self, last: int, first: int, kept: Any) -> None:
+        if not self.backwards:
+            return super().reverse(last, first, kept)
+        self.fields[:] = kept[0]
+        old, u = self.fields
+        for n in reversed(range(first, last)):
+            total = self.comm.allreduce(old.sum())
+            before = 2 * old - u - DT**2 * (self.m * np.sin(old + 0.1 * total) - self.q[n])
+            old[:], u[:] = before, old.copy()
+            super().reverse(n + 1, n, [u[None], [total]])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.pendulums import DT, Pendulums
+from tests.pendulums import DT, ReversiblePendulums
 from tests.schedules import SCHEDULES
 
 from .collectives import splits
@@ -29,6 +29,7 @@ class Loop(Grouped):
             "block": draw(st.integers(1, 2)) if scheduled else 1,
             "spare": None if scheduled else draw(st.sampled_from([None, *range(0, 400, 50)])),
             "storage": draw(st.sampled_from(["memory", "disk", "both"])),
+            "backwards": draw(st.sampled_from([None, False, True])),
         }
         return {
             "split": draw(splits(ranks)),
@@ -40,13 +41,17 @@ class Loop(Grouped):
 
     def here(self, here: Here, s: Settings, members: list[int], *args: Any) -> list[Any]:
         def make() -> Any:
-            pendulums = Pendulums(here.comm(s["split"]), s["n"], s["steps"], s["runs"])
-            least = pendulums.fields.nbytes + pendulums.kept_bytes(1)
+            pendulums = ReversiblePendulums(here.comm(s["split"]), s["n"], s["steps"], s["runs"])
+            state = pendulums.fields.nbytes
+            least = state + max(state, pendulums.kept_bytes(1))
             how: Settings = {"schedule": SCHEDULES[s["schedule"]]} if s["schedule"] else {}
             if s["spare"] is not None:
                 how = {"memory": least + s["spare"], "storage": s["storage"]}
             make_loop = here.library["TimeLoop"]
-            return make_loop(pendulums, block=s["block"], report=lambda text: None, **how)
+            return make_loop(
+                pendulums, block=s["block"], backwards=s["backwards"], report=lambda text: None,
+                **how,
+            )  # fmt: skip
 
         m = 1 + 0.3 * fit(args[0], (s["n"],))
         return [here.once(f"TimeLoop {s}", make)(m, fit(args[1], (s["steps"], s["n"]))) / 10]

@@ -20,7 +20,7 @@ from adjoint.checkpoint import TimeLoop
 from adjoint.comm import Allreduce, CartesianGrid
 from adjoint.solvers import AcousticWave, ricker
 from adjoint.testing import check_jvp, check_vjp, dot_test, taylor_test
-from tests.pendulums import Pendulums
+from tests.pendulums import Pendulums, ReversiblePendulums
 from tests.schedules import SCHEDULES
 
 STEPS = 23
@@ -32,6 +32,10 @@ LOOPS: dict[str, dict[str, Any]] = {
     "small budget": {"memory": 420},
     "budget and disk": {"memory": 420, "storage": "both"},
     "disk and little memory": {"memory": 300, "storage": "disk"},
+    "backwards": {"backwards": True},
+    "backwards, in blocks": {"backwards": True, "schedule": SCHEDULES["Revolve"], "block": 4},
+    "backwards, on disk": {"backwards": True, "schedule": SCHEDULES["disk"], "block": 4},
+    "budget, backwards": {"memory": 200, "backwards": None},
 }
 
 
@@ -49,8 +53,9 @@ def gradient(loop: TimeLoop, m: Any, q: Any) -> list[Any]:
 
 def loop_of(comm: MPI.Comm, runs: int, tmp_path: Path, **settings: Any) -> TimeLoop:
     folder = comm.bcast(tmp_path)
+    pendulums = ReversiblePendulums if "backwards" in settings else Pendulums
     return TimeLoop(
-        Pendulums(comm, 3, STEPS, runs), directory=folder, report=lambda text: None, **settings
+        pendulums(comm, 3, STEPS, runs), directory=folder, report=lambda text: None, **settings
     )
 
 
@@ -119,6 +124,26 @@ def test_the_steps_taken_are_those_of_the_plan(tmp_path: Path) -> None:
 
 
 @pytest.mark.parallel([1, 2])
+def test_steps_are_taken_back_where_that_costs_less() -> None:
+    comm = MPI.COMM_WORLD
+    for memory, backwards in ((None, False), (1500, False), (400, True), (96, True)):
+        loop = TimeLoop(
+            ReversiblePendulums(comm, 3, STEPS, 2), memory=memory, report=lambda text: None
+        )
+        assert loop.plan.backwards == backwards == loop.propagator.backwards
+        assert ("one backwards" in str(loop.plan)) == backwards
+        # What is recomputed otherwise costs more than all steps back.
+        kept = TimeLoop(
+            ReversiblePendulums(comm, 3, STEPS, 2), memory=max(memory or 0, 128),
+            backwards=False, report=lambda text: None,
+        )  # fmt: skip
+        assert not kept.plan.backwards
+        assert backwards == (kept.plan.cost > loop.plan.cost + 0.5 if memory else False)
+    with pytest.raises(ValueError, match="at least 48 bytes"):
+        TimeLoop(ReversiblePendulums(comm, 3, STEPS), memory=40, backwards=True)
+
+
+@pytest.mark.parallel([1, 2])
 def test_nothing_is_kept_outside_of_a_tape() -> None:
     comm = MPI.COMM_WORLD
     loop = TimeLoop(Pendulums(comm, 3, STEPS))
@@ -151,6 +176,7 @@ def test_a_gradient_may_be_asked_for_twice() -> None:
         ({"storage": "tape"}, "storage is 'tape', expected memory, disk, both"),
         ({"block": 99}, "block is 99, expected 1 to 23 steps"),
         ({"memory": 900, "schedule": SCHEDULES["Revolve"]}, "got memory and schedule"),
+        ({"backwards": True}, "backwards is True, expected none: these steps cannot be taken back"),
     ],
 )
 def test_bad_arguments(settings: dict[str, Any], message: str) -> None:
@@ -236,6 +262,7 @@ def test_the_least_budget_decides(capsys: pytest.CaptureFixture[str]) -> None:
         "storage": {"memory": 420, "storage": "disk" if comm.rank == 1 else "both"},
         "schedule": {"schedule": SCHEDULES["Revolve"] if comm.rank == 1 else None},
         "block": {"block": 1 + (comm.rank == 1), "schedule": SCHEDULES["Revolve"]},
+        "backwards": {"backwards": False if comm.rank == 1 else None},
     }.items():
         with pytest.raises(ValueError, match=f"rank 1: TimeLoop: {argument} is .* as on rank 0"):
             TimeLoop(Pendulums(comm, 3, STEPS), **wanted)  # type: ignore[arg-type]

@@ -37,6 +37,10 @@ LOOPS: dict[str, dict[str, Any]] = {
     "a third of the memory": {"share": 3},
     "a tenth, and the disk": {"share": 10, "storage": "both"},
     "a tenth, all on the disk": {"share": 10, "storage": "disk"},
+    "backwards": {"backwards": True},
+    "backwards by fours": {"backwards": True, "schedule": SCHEDULES["Revolve"], "block": 4},
+    "backwards, on disk": {"backwards": True, "schedule": SCHEDULES["disk"], "block": 4},
+    "a quarter, backwards": {"backwards": True, "share": 4},
 }
 
 
@@ -125,7 +129,8 @@ def keeping_all(kind: str) -> tuple[int, list[Any], list[list[Any]]]:
 
 
 CASES = [
-    *((name, kind) for name in LOOPS for kind in ("acoustic", "elastic")),
+    *((name, "acoustic") for name in LOOPS if "backwards" not in name),
+    *((name, "elastic") for name in LOOPS),
     *((name, "space") for name in ("Revolve by fours", "a tenth, all on the disk")),
 ]
 
@@ -142,7 +147,8 @@ def test_every_schedule(kind: str, name: str, tmp_path: Path) -> None:
     folder = Path(comm.bcast(str(tmp_path)))
     wave, _ = KINDS[kind](comm, directory=folder, report=lambda text: None, **settings)
     assert budget is None or wave.plan.bytes <= budget
-    assert (wave.plan.recomputed > 0) == (name not in ("memory", "disk"))
+    all_kept = ("memory", "disk", "backwards", "backwards, on disk")
+    assert (wave.plan.recomputed > 0) == (name not in all_kept)
     for inputs, expected in zip(models, gradients):  # also after a call at another model
         for found, known in zip(gradient(kind, wave, inputs), expected):
             most = comm.allreduce(np.abs(known).max(initial=0), MPI.MAX)
@@ -159,7 +165,7 @@ def test_every_schedule(kind: str, name: str, tmp_path: Path) -> None:
     ]
     rates = taylor_test(misfit_of(kind, wave), inputs, change, levels=3)
     assert min(rates) >= 1.95
-    on_disk = wave.plan.disk_snapshots > 0 or name == "disk"
+    on_disk = wave.plan.disk_snapshots > 0 or name in ("disk", "backwards, on disk")
     assert (wave._store.folder is not None) == on_disk
     assert not files_in(folder, comm)
     del wave

@@ -52,10 +52,13 @@ def results_of(comm: MPI.Comm, axis: int, **settings: Any) -> list[Any]:
 
 
 @pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("axis", GRIDS)
 @pytest.mark.parametrize("name", SETTINGS)
-def test_ranks_take_the_steps_of_one(name: str, axis: int) -> None:
-    results = [results_of(comm, axis, **SETTINGS[name]) for comm in (MPI.COMM_WORLD, MPI.COMM_SELF)]
-    for found, expected in zip(*results, strict=True):
+def test_ranks_take_the_steps_of_one(name: str, axis: int, backwards: bool) -> None:
+    """Also back: one rank keeps what they do not."""
+    many = results_of(MPI.COMM_WORLD, axis, backwards=backwards, **SETTINGS[name])
+    one = results_of(MPI.COMM_SELF, axis, **SETTINGS[name])
+    for found, expected in zip(many, one, strict=True):
         assert np.abs(expected).max() > 0
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())

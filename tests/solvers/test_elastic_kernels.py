@@ -167,6 +167,26 @@ def test_steps_taken_anew_are_the_same() -> None:
         assert_alike(results_of(wave, inputs), expected)
 
 
+@pytest.mark.parametrize("name", SETTINGS)
+def test_steps_taken_back_end_where_they_began(name: str) -> None:
+    """At rest, with the gradients that kept velocities give."""
+    expected = results_of(*wave_of(7, (36, 9), **SETTINGS[name]))
+    wave, inputs = wave_of(7, (36, 9), backwards=True, **SETTINGS[name])
+    largest: list[Any] = []
+    take_back = wave.propagator.reverse
+
+    def reverse(*steps: Any) -> None:
+        largest[:] = [np.abs(field).max() for field in steps[-1].last]
+        take_back(*steps)
+
+    wave.propagator.reverse = reverse  # type: ignore[method-assign]
+    assert_alike(results_of(wave, inputs), expected)
+    for field, most in zip(wave.propagator.state[2:5], largest[2:], strict=True):
+        assert np.abs(field).max() <= 1e-13 * most
+    first = [np.abs(field).max() for field in wave.propagator.state[:2]]
+    assert max(first) <= 1e-13 * max(largest[:2])
+
+
 def test_the_layers_by_default() -> None:
     """Half of the greatest stable velocity, and 20 of the wider cells a wavelength."""
     speed = 6 / 7 / np.hypot(1 / SPACING[0], 1 / SPACING[1]) / DT / 2
