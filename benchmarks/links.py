@@ -16,6 +16,7 @@ import select
 import signal
 import struct
 import subprocess
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -64,6 +65,7 @@ class Links:
 
     def __enter__(self) -> Links:
         devices: list[int] = []
+        self._sessions = tempfile.TemporaryDirectory(prefix="adjoint-", ignore_cleanup_errors=True)
         self._made: list[str] = []
         try:
             for own in self.addresses:
@@ -97,8 +99,8 @@ class Links:
         done = subprocess.run(
             [str(AGENT), self.addresses[0], "mpiexec", *parameters,
              "--host", ",".join(self.addresses), *command],
-            env={**os.environ, "NAMESPACES": self.prefix}, timeout=timeout,
-            capture_output=True, text=True,
+            env={**os.environ, "NAMESPACES": self.prefix, "SESSIONS": self._sessions.name},
+            timeout=timeout, capture_output=True, text=True,
         )  # fmt: skip
         if done.returncode:
             said = (done.stdout + done.stderr).strip()[-2000:]
@@ -111,6 +113,7 @@ class Links:
                 with suppress(ProcessLookupError):
                     os.kill(int(process), signal.SIGKILL)
             _ip("netns", "delete", name)
+        self._sessions.cleanup()
 
 
 def address(rank: int) -> str:
