@@ -2,68 +2,74 @@
 
     NUMBA_NUM_THREADS=2 python benchmarks/checkpoint.py
 
-An acoustic wave on 400×400 nodes, 1000 steps, layers on all sides, double precision, with budgets
-that are shares of what keeping everything takes. "Planned" counts forward runs alone; "measured" is
-the time of a gradient in forward runs, the reverse run included.
+An acoustic and an elastic wave with layers on all sides, double precision, with budgets that are
+shares of what keeping everything takes. "Planned" counts forward runs alone, and "back" the runs
+that are taken back in place of keeping them; "measured" is the time of a gradient in forward runs,
+the reverse run included.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
 from harness import interleaved, parser, ratio, table, write
-from waves import ours
+from waves import homogeneous, ours, survey
 
 from adjoint import communicator
 from adjoint.comm import CartesianGrid
-from adjoint.solvers import AcousticWave, ricker
 
 SHARES = (1.0, 0.9, 0.5, 0.2, 0.1, 0.05, 0.02)
 
 
 def main() -> None:
     chosen = parser(__doc__).parse_args()
-    nodes, steps, repetitions = (120, 600, 2) if chosen.quick else (400, 1000, 3)
-    spacing, dt = 10.0, 1e-3
-    grid = CartesianGrid((nodes, nodes))
-    velocity = np.full(grid.patch_shape, 2000.0)
-    receivers = [[250.0, (20 + k) * spacing] for k in range(30)]
+    sizes = {"acoustic": (400, 1000), "elastic": (300, 500)}
+    if chosen.quick:
+        sizes = {"acoustic": (120, 600), "elastic": (100, 300)}
+    seconds: dict[str, list[float]] = {}
+    found: dict[str, Any] = {}
+    for physics, (nodes, steps) in sizes.items():
+        times, rows = by_budget(physics, nodes, steps, 2 if chosen.quick else 3)
+        seconds |= {f"{physics}, {name}": times[name] for name in times}
+        found[physics] = {"nodes": nodes, "steps": steps, "plans": rows}
+        table(
+            f"{physics}, {nodes}×{nodes}, {steps} steps",
+            rows,
+            ["budget", "MB a process", "snapshots", "steps a block", "planned", "back", "measured"],
+        )
+    write(chosen.json, found, seconds)
 
-    def wave(**settings: Any) -> AcousticWave:
-        return AcousticWave(
-            grid, spacing, dt, steps, [[300.0, 300.0]], receivers,
-            ricker(dt * np.arange(steps), 15.0), report=lambda text: None, **settings,
-        )  # fmt: skip
 
-    everything = wave().plan.bytes
+def by_budget(
+    physics: str, nodes: int, steps: int, repetitions: int
+) -> tuple[dict[str, list[float]], list[list[Any]]]:
+    """Return times of a gradient with each budget and of a forward run, and the table's rows."""
+    wave = partial(homogeneous, physics, CartesianGrid((nodes, nodes)), *survey(nodes, steps, 1))
+    free, fields = wave()
+    everything = free.plan.bytes
     with tempfile.TemporaryDirectory() as folder:
         directory = communicator().bcast(folder)
-        loops = {f"{share:.0%}": wave(memory=int(share * everything)) for share in SHARES}
-        loops["2%, and disk"] = wave(
+        loops = {f"{share:.0%}": wave(memory=int(share * everything))[0] for share in SHARES}
+        loops["2%, and disk"], _ = wave(
             memory=int(0.02 * everything), storage="both", directory=directory
         )
         cases: dict[str, Callable[[], Any]] = {
-            name: ours(loop, [velocity])["gradient"] for name, loop in loops.items()
+            name: ours(loop, fields)["gradient"] for name, loop in loops.items()
         }
-        cases["forward"] = ours(wave(), [velocity])["forward"]
+        cases["forward"] = ours(free, fields)["forward"]
         seconds = interleaved(cases, repetitions)
         del cases
         rows = [
             [name, loop.plan.bytes / 1e6, loop.plan.memory_snapshots + loop.plan.disk_snapshots,
-             loop.plan.block, loop.plan.cost, ratio(seconds[name], seconds["forward"])]
+             loop.plan.block, loop.plan.cost, int(loop.plan.backwards),
+             ratio(seconds[name], seconds["forward"])]
             for name, loop in loops.items()
         ]  # fmt: skip
         loops.clear()
-    table(
-        f"acoustic, {nodes}×{nodes}, {steps} steps",
-        rows,
-        ["budget", "MB a process", "snapshots", "steps a block", "planned", "measured"],
-    )
-    parameters = {"nodes": nodes, "steps": steps, "plans": rows}
-    write(chosen.json, parameters, seconds)
+    return seconds, rows
 
 
 if __name__ == "__main__":

@@ -162,18 +162,25 @@ def waves(result: Result, file: Path) -> Path:
 
 
 def checkpoint(result: Result, file: Path) -> Path:
-    """Draw the time of a gradient against the memory that it may use."""
-    plans = result["parameters"]["plans"]
-    figure, ax = plots(size=(5.5, 3.4))
-    for disk, marker, label in ((False, "o-", "memory"), (True, "D", "memory and disk")):
-        points = sorted((p[1], p[5]) for p in plans if ("disk" in p[0]) is disk)
-        if points:
-            ax.plot(*zip(*points), marker, color=GRADIENT if disk else FORWARD, label=label)
-    ax.set(xscale="log", xlabel="memory of a process for the loop [MB]",
-           ylabel="gradient / forward run", ylim=(0, None))  # fmt: skip
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.grid(alpha=0.3)
-    ax.legend()
+    """Draw the time of a gradient against the memory that it may use, and which runs go back."""
+    figure, axes = plots(1, 2, size=(9, 3.4))
+    for ax, (physics, case) in zip(axes, result["parameters"].items()):
+        plans = sorted(case["plans"], key=lambda plan: plan[1])
+        inside = [(plan[1], plan[6]) for plan in plans if "disk" not in plan[0]]
+        ax.plot(*zip(*inside), "-", color=GRADIENT)
+        for disk, back, marker, label in (
+            (False, 0, "o", "memory"), (False, 1, "s", "memory, taken back"),
+            (True, 0, "D", "and disk"), (True, 1, "P", "and disk, taken back"),
+        ):  # fmt: skip
+            points = [(p[1], p[6]) for p in plans if ("disk" in p[0]) is disk and p[5] == back]
+            if points:
+                ax.plot(*zip(*points), marker, color=FORWARD if disk else GRADIENT, label=label)
+        ax.set(xscale="log", xlabel="memory of a process for the loop [MB]",
+               ylabel="gradient / forward run", ylim=(0, None))  # fmt: skip
+        ax.set_title(f"{physics}, {case['nodes']}×{case['nodes']} nodes, {case['steps']} steps")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize="small")
     return save(figure, file)
 
 
