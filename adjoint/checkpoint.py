@@ -82,6 +82,7 @@ class TimeLoop(Operator):
     The unit of a schedule is a block of steps. Before a block is reversed, its first state is
     loaded and its steps are taken with all that their transposes need. Of several runs with more
     than fits, either each has its share of the memory, or all but the last are taken anew.
+    Where the state is taken back, that is its last state and whatever the steps have lost of it.
 
     A call outside of a tape keeps nothing. Memory is allocated once and used again by later calls.
     A budget is that of all calls together: the latest takes the memory of those before it, whose
