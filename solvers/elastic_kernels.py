@@ -427,6 +427,92 @@ def advance(
             _collect(receivers, m)
 
 
+# In reverse: the moduli's gradients, where the forward stresses are recovered
+
+
+@njit(**_TERM)
+def _change_normal(s: Any, past: Any, g: Any, i: int, j: int, d0: float, d1: float) -> None:
+    """Change normal stresses, and add what this is times the sum and difference of past ones."""
+    mean, rest = get(past[0], i, j) + get(past[1], i, j), get(past[0], i, j) - get(past[1], i, j)
+    put(s[0], i, j, take(s[0], i, j, 1) + d0, 1)
+    put(s[1], i, j, take(s[1], i, j, 2) + d1, 2)
+    put(g[0], i, j, take(g[0], i, j, 4) + (d0 + d1) * mean, 4)
+    put(g[1], i, j, take(g[1], i, j, 5) + (d0 - d1) * rest, 5)
+
+
+@njit(**_TERM)
+def _change_shear(s: Any, past: Any, g: Any, i: int, j: int, d: float) -> None:
+    """The same of the shear stress."""
+    put(s[2], i, j, take(s[2], i, j, 3) + d, 3)
+    put(g[2], i, j, take(g[2], i, j, 6) + d * get(past[2], i, j), 6)
+
+
+@njit(**_PART)
+def _adjoint_normal_row(
+    s: Any, v: Any, c: Any, past: Any, g: Any, row: int, bound: bool, width: int, w: Any
+) -> None:
+    """``_stress_row`` of normal stresses, with gradients; ``σ₀₀`` is zero if it is ``bound``."""
+    disjoint()
+    w01, w02, w11, w12 = w
+    near, far = (w01 - w01, w02 - w02) if bound else (w01, w02)
+    v0, v1, la, mu = v[0], v[1], c[0], c[1]
+    i = unsigned(row)
+    for j in _owned(width):
+        e, f = _down(v0, i - _1, j, near, far), _along(v1, i, j - _1, w11, w12)
+        both, twice = get(la, i, j) * (e + f), get(mu, i, j) + get(mu, i, j)
+        _change_normal(s, past, g, i, j, both + twice * e, both + twice * f)
+
+
+@njit(**_PART)
+def _adjoint_shear_row(
+    s: Any, v: Any, c: Any, past: Any, g: Any, row: int, width: int, w: Any
+) -> None:
+    """The same of the shear stress: both in one loop are more rows than a processor tracks."""
+    disjoint()
+    w01, w02, w11, w12 = w
+    v0, v1, mm = v[0], v[1], c[2]
+    i = unsigned(row)
+    for j in _owned(width):
+        twist = _down(v1, i, j, w01, w02) + _along(v0, i, j, w11, w12)
+        _change_shear(s, past, g, i, j, get(mm, i, j) * twist)
+
+
+@njit(**_PART)
+def _receiver_gradients(
+    g: Any, past: Any, c: Any, points: Any, row: int, bound: bool, n: int
+) -> None:
+    """Past stresses times what receivers of stresses change in a row."""
+    _, columns, weights, point, series = points
+    la, mu, mm = c[0], c[1], c[2]
+    for field in range(3 if bound else 2, 5):
+        for k in _here(points, field, row):
+            for x in range(weights.shape[1]):
+                j, value = columns[k, x], weights[k, x] * series[point[k], n]
+                if field == 4:
+                    g[2][row, j] += mm[row, j] * value * past[2][row, j]
+                    continue
+                sign = 1 if field == 2 else -1
+                mean, rest = past[0][row, j] + past[1][row, j], past[0][row, j] - past[1][row, j]
+                g[0][row, j] += 2 * (la[row, j] + mu[row, j]) * value * mean
+                g[1][row, j] += sign * 2 * mu[row, j] * value * rest
+
+
+@njit(**_PART)
+def _source_gradients(g: Any, s: Any, points: Any, row: int, bound: bool, n: int) -> None:
+    """Stresses times the moments in a row, with the opposite sign: no rate of strain is theirs."""
+    _, columns, weights, point, series = points
+    for field in range(3 if bound else 2, 5):
+        for k in _here(points, field, row):
+            for x in range(weights.shape[1]):
+                j, value = columns[k, x], weights[k, x] * series[point[k], n]
+                if field == 4:
+                    g[2][row, j] += s[2][row, j] * value
+                    continue
+                sign = 1 if field == 2 else -1
+                g[0][row, j] += (s[0][row, j] + s[1][row, j]) * value
+                g[1][row, j] += sign * (s[0][row, j] - s[1][row, j]) * value
+
+
 # In reverse: layers
 
 
@@ -495,9 +581,9 @@ def _absorb_momentum_adjoint(
 
 @njit(**_PART)
 def _absorb_strain_adjoint(
-    s: Any, c: Any, z: Any, row: int, slot: Any, width: int, w1: float, w2: float
+    s: Any, c: Any, past: Any, g: Any, z: Any, row: int, slot: Any, width: int, w1: float, w2: float
 ) -> None:
-    """``T += C ∂z`` along axis 0 in a row."""
+    """``T += C ∂z`` along axis 0 in a row, with its part of the gradients if there is a past."""
     disjoint()
     z2, z3 = z[2], z[3]
     i = unsigned(row)
@@ -505,9 +591,17 @@ def _absorb_strain_adjoint(
         _line(slot, row - 2, z2), _line(slot, row - 1, z2), _line(slot, row, z2),
         _line(slot, row + 1, z2), _line(slot, row + 2, z2),
     )  # fmt: skip
-    for j in _owned(width):
-        one, two = _between(z2, x0, x1, x2, x3, j, w1, w2), _between(z3, x1, x2, x3, x4, j, w1, w2)
-        _strain_down(s, c, i, j, one, two)
+    if len(past[0]):
+        for j in _owned(width):
+            one = _between(z2, x0, x1, x2, x3, j, w1, w2)
+            both, twice = get(c[0], i, j) * one, get(c[1], i, j) + get(c[1], i, j)
+            _change_normal(s, past, g, i, j, both + twice * one, both)
+            two = _between(z3, x1, x2, x3, x4, j, w1, w2)
+            _change_shear(s, past, g, i, j, get(c[2], i, j) * two)
+    else:
+        for j in _owned(width):
+            one = _between(z2, x0, x1, x2, x3, j, w1, w2)
+            _strain_down(s, c, i, j, one, _between(z3, x1, x2, x3, x4, j, w1, w2))
 
 
 @njit(**_PART)
@@ -554,17 +648,25 @@ def _absorb_momentum_columns_adjoint(
 
 @njit(**_PART)
 def _absorb_strain_columns_adjoint(
-    s: Any, c: Any, z: Any, line: int, row: int, side: int, strip: Any, w1: float, w2: float
-) -> None:
-    """``T += C ∂z`` along axis 1 in a row."""
+    s: Any, c: Any, past: Any, g: Any, z: Any, line: int, row: int, side: int, strip: Any,
+    w1: float, w2: float,
+) -> None:  # fmt: skip
+    """The same along axis 1."""
     disjoint()
     i, k, l = unsigned(row), unsigned(line), unsigned(line + 1)  # noqa: E741
     first, stop, _ = _run(s[0], strip, side)
-    for j in range(first, stop):
-        _strain_along(s, c, i, j, _along(z, k, j - _1, w1, w2), _along(z, l, j, w1, w2))
+    if len(past[0]):
+        for j in range(first, stop):
+            one = _along(z, k, j - _1, w1, w2)
+            both, twice = get(c[0], i, j) * one, get(c[1], i, j) + get(c[1], i, j)
+            _change_normal(s, past, g, i, j, both, both + twice * one)
+            _change_shear(s, past, g, i, j, get(c[2], i, j) * _along(z, l, j, w1, w2))
+    else:
+        for j in range(first, stop):
+            _strain_along(s, c, i, j, _along(z, k, j - _1, w1, w2), _along(z, l, j, w1, w2))
 
 
-# In reverse: gradients
+# In reverse: gradients, where velocities are kept
 
 
 @njit(**_PART)
@@ -705,9 +807,10 @@ def _release_momentum_columns(
 
 @njit(**_PART)
 def _recover_stresses(
-    n: int, rows: Any, s: Any, v: Any, c: Any, kept: Any, level: int, geometry: Any, sources: Any
-) -> None:
-    """Take rows of ``_stresses`` back; the sources have the opposite sign."""
+    n: int, rows: Any, s: Any, v: Any, c: Any, kept: Any, level: int, g: Any, t: Any, geometry: Any,
+    sources: Any,
+) -> None:  # fmt: skip
+    """Take rows of ``_stresses`` back, with gradients; the sources have the opposite sign."""
     half0, half1, _, node1, w, surface, width = geometry
     back = (-w[0], -w[1], -w[2], -w[3])
     for row in rows:
@@ -720,6 +823,7 @@ def _recover_stresses(
             _release_strain_columns(s, c, kept, m, row, side, node1)
         for x in range(3):
             _inject_row(s[x], sources, 2 + x, row, n)
+        _source_gradients(g, t, sources, row, surface and row == GHOST, n)
         if surface and row < 2 * GHOST:
             _free(s, row)
 
@@ -808,8 +912,9 @@ def _record_shear_row(s: Any, c: Any, points: Any, field: int, row: int, n: int)
 
 @njit(**_PART)
 def _begin_row(
-    n: int, row: int, s: Any, c: Any, q: Any, z: Any, geometry: Any, receivers: Any, sources: Any
-) -> None:
+    n: int, row: int, s: Any, c: Any, past: Any, g: Any, q: Any, z: Any, geometry: Any,
+    receivers: Any, sources: Any,
+) -> None:  # fmt: skip
     """Make a row of stresses ready for step ``n``: receive traces' cotangents, record sources.
 
     Of another rank's row, which comes complete, only the layers' memory is needed.
@@ -819,6 +924,8 @@ def _begin_row(
         _receive_normal_row(s[0], s[1], c[0], c[1], receivers, 2, row, n)
         _receive_normal_row(s[1], s[0], c[0], c[1], receivers, 3, row, n)
         _inject_times_row(s[2], c[2], receivers, 4, row, n)
+        if len(past[0]):
+            _receiver_gradients(g, past, c, receivers, row, surface and row == GHOST, n)
         if surface and row < 2 * GHOST:
             _free(s, row)
         _record_normal_row(s[0], s[1], c[0], c[1], sources, 2, row, n)
@@ -878,20 +985,25 @@ def _adjoint_velocities(
 
 @njit(**_PART)
 def _adjoint_stresses(
-    rows: Any, s: Any, v: Any, c: Any, p: Any, z: Any, geometry: Any, lines: Any, line: int
-) -> None:
-    """Rows of the transpose of ``_velocities``."""
-    half0, half1, _, node1, w, _, width = geometry
+    rows: Any, s: Any, v: Any, c: Any, past: Any, g: Any, p: Any, z: Any, geometry: Any, lines: Any,
+    line: int,
+) -> None:  # fmt: skip
+    """Rows of the transpose of ``_velocities``, with the gradients if there is a past."""
+    half0, half1, _, node1, w, surface, width = geometry
     w01, w02, w11, w12 = w
     sides = 2 if len(half1.lines) else 0
     for row in rows:
         for side in range(sides):
             _remember_columns(p[3], p[1], lines, line, v[1], v[0], row, side, half1, node1)
-        _stress_row(s, v, c, row, width, w)
+        if len(past[0]):
+            _adjoint_normal_row(s, v, c, past, g, row, surface and row == GHOST, width, w)
+            _adjoint_shear_row(s, v, c, past, g, row, width, w)
+        else:
+            _stress_row(s, v, c, row, width, w)
         if _near(half0.slot, row):
-            _absorb_strain_adjoint(s, c, z, row, half0.slot, width, w01, w02)
+            _absorb_strain_adjoint(s, c, past, g, z, row, half0.slot, width, w01, w02)
         for side in range(sides):
-            _absorb_strain_columns_adjoint(s, c, lines, line, row, side, node1, w11, w12)
+            _absorb_strain_columns_adjoint(s, c, past, g, lines, line, row, side, node1, w11, w12)
 
 
 @njit(**_PART)
@@ -925,10 +1037,10 @@ def _part_back(
             level, rows = n - begin, _turn(extent, k, r, TURN_BACK)
             own = _within(rows, height)
             if k > 0:
-                _adjoint_stresses(own, s, v, c, p, z, geometry, lines, line)
+                _adjoint_stresses(own, s, v, c, past, g, p, z, geometry, lines, line)
             if n >= begin:
                 for row in rows:
-                    _begin_row(n, row, s, c, q, z, geometry, receivers, sources)
+                    _begin_row(n, row, s, c, past, g, q, z, geometry, receivers, sources)
             if k > 0 and recovered:
                 _recover_velocities(n + 1, own, kept, past, b, kept, level + 1, geometry, undone)
             if k + 1 == stages:
@@ -936,11 +1048,12 @@ def _part_back(
             rows = _turn(extent, k + 1, r, TURN_BACK)
             own, base = _within(rows, height), 0 if recovered else level * height
             _send_for(own, kept, level * height, recovered)
-            _add_gradients(own, base, level, g, s, kept, geometry)
+            if not recovered:
+                _add_gradients(own, base, level, g, s, kept, geometry)
             _adjoint_velocities(n, own, v, s, b, kept, base, g, q, z, geometry, lines, line,
                                 receivers, sources)  # fmt: skip
             if recovered:
-                _recover_stresses(n, own, past, kept, c, kept, level, geometry, undone)
+                _recover_stresses(n, own, past, kept, c, kept, level, g, s, geometry, undone)
             for row in rows:
                 if half0.slot[row] >= 0:
                     _remember(p[0], p[2], z[2], z[3], v[0], v[1], row, half0, node0, width)
@@ -961,7 +1074,7 @@ def reverse(
 
     Where ``past`` has the stresses after step ``last − 1``, the velocities are those after that
     step alone. Both are taken back with the rest; ``undone`` are the sources with the opposite
-    sign.
+    sign. Then ``g`` has rates of stress in place of rates of strain.
     """
     steps = phases.shape[2] // 2
     for top in range(last - 1, first - 1, -steps):

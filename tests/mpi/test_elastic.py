@@ -25,6 +25,7 @@ UNITS = np.array([100.0, 50.0, 1e5, 3e4, 4e4])
 SETTINGS: dict[str, dict[str, Any]] = {
     "layers on all sides": {},
     "free surface": {"free_surface": True},
+    "free surface, taken back": {"free_surface": True, "backwards": True},
     "no layers": {"pml_sides": ()},
     "two layers, other spacing": {"pml_sides": ("left", "bottom"), "spacing": (10.0, 12.0)},
 }
