@@ -290,7 +290,11 @@ def test_unfinished_and_misused_exchanges_are_errors() -> None:
     buffers.start_forward([array])
     with pytest.raises(RuntimeError, match="an exchange is under way"):
         buffers.start_adjoint([array])
+    with pytest.raises(RuntimeError, match="finish_adjoint without start_adjoint"):
+        buffers.finish_adjoint()
     buffers.finish_forward()
+    with pytest.raises(RuntimeError, match="finish_forward without start_forward"):
+        buffers.finish_forward()
     with pytest.raises(ValueError, match=r"HaloBuffers: field 0 has shape \(2, 2\), expected"):
         buffers.forward([np.zeros((2, 2))])
     with pytest.raises(ValueError, match=r"field 0 has dtype float32, expected float64"):
