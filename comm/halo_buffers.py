@@ -170,8 +170,7 @@ class HaloBuffers:
             self._expected.append((MPI.Status(), owner, far.nbytes))
         self._forward += sends[0]
         self._adjoint += sends[1]
-        self._sent = tuple(sum(part.nbytes for part, _ in ends)
-                           for ends in (self._slabs[False], self._ghosts))  # fmt: skip
+        self._sent = sum(length for _, _, length in self._expected)  # as much as is received
         self._pending: tuple[Sequence[Array], bool] | None = None
         memory = [part for part, _ in self._slabs[False] + self._ghosts]
         finalize(self, _release, self._forward + self._adjoint, memory)
@@ -243,7 +242,7 @@ class HaloBuffers:
                 part[i] = array[slab]
         if self._forward:
             if spans.active is not None:
-                spans.sent(self._sent[0])
+                spans.sent(self._sent)
             MPI.Prequest.Startall(self._forward)
 
     def receive_ghosts(self, arrays: Sequence[Array]) -> None:
@@ -260,7 +259,7 @@ class HaloBuffers:
                 part[i] = array[ghost]
         if self._adjoint:
             if spans.active is not None:
-                spans.sent(self._sent[1])
+                spans.sent(self._sent)
             MPI.Prequest.Startall(self._adjoint)
 
     def add_slabs(self, owned: Sequence[Array], padded: bool) -> None:

@@ -290,7 +290,11 @@ def test_unfinished_and_misused_exchanges_are_errors() -> None:
     buffers.start_forward([array])
     with pytest.raises(RuntimeError, match="an exchange is under way"):
         buffers.start_adjoint([array])
+    with pytest.raises(RuntimeError, match="finish_adjoint without start_adjoint"):
+        buffers.finish_adjoint()
     buffers.finish_forward()
+    with pytest.raises(RuntimeError, match="finish_forward without start_forward"):
+        buffers.finish_forward()
     with pytest.raises(ValueError, match=r"HaloBuffers: field 0 has shape \(2, 2\), expected"):
         buffers.forward([np.zeros((2, 2))])
     with pytest.raises(ValueError, match=r"field 0 has dtype float32, expected float64"):
@@ -447,3 +451,35 @@ def test_the_memory_of_a_dropped_exchange_is_not_used_again(reverse: bool) -> No
     grid.comm.Barrier()
     found = array[1, 1:-1] if reverse else array[0, 1:-1]
     np.testing.assert_array_equal(found, 3.0 if reverse else 1.0)
+
+
+@pytest.mark.parallel([2])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_long_message_comes_whole_though_its_sender_goes_on(reverse: bool) -> None:
+    """MPI takes a long message from the sender's buffer when the receiver asks for it.
+
+    So a sender that fills its buffer for the next exchange must have waited for that.
+    """
+    grid = CartesianGrid((2, 100_000), dims=(2, 1))
+    buffers = HaloExchange(grid).buffers(1)
+    start, finish = (
+        (buffers.start_adjoint, buffers.finish_adjoint)
+        if reverse
+        else (buffers.start_forward, buffers.finish_forward)
+    )
+    array = np.zeros(grid.padded_shape(1))
+    if grid.rank == 0:
+        grid.comm.Barrier()
+        for value in (1.0, 2.0):
+            array[...] = value
+            start([array])
+            finish()
+        return
+    for value in (1.0, 2.0):
+        array[...] = 0.0
+        start([array])
+        if value == 1:
+            grid.comm.Barrier()
+            time.sleep(0.2)  # what rank 0 needs has been sent to it, and nothing is asked of it
+        finish()
+        np.testing.assert_array_equal(array[1, 1:-1] if reverse else array[0, 1:-1], value)
