@@ -64,6 +64,12 @@ def test_checks_and_texts_are_left_alone() -> None:
         ast.parse(mutation.apply(SOURCE.encode()))
 
 
+def test_arguments_are_exchanged_where_their_order_matters() -> None:
+    source = b"def rule(x, y):\n    return np.array_equal(x, y) + np.subtract(x, y)\n"
+    names = [m.name for m in mutations(source) if m.kind == "arguments"]
+    assert names == ["arguments: x, y → y, x"]
+
+
 def test_lines_whose_faults_change_no_result_are_there() -> None:
     for file, line, fault in EQUIVALENT:
         lines = {text.strip() for text in (ROOT / file).read_text().splitlines()}
