@@ -102,9 +102,10 @@ class Communication(Operator):
         self, x: Any, counts: tuple[int, ...] | None, error: Exception | None = None
     ) -> tuple[tuple[int, ...], Exception | None]:
         """Return how the first axis is cut, and what is wrong unless something was before."""
-        if error is None and len(x.shape) == 0:
-            error = ValueError(f"{self.name}: the input has shape (), expected at least one axis")
         if error is not None:
+            return (), error
+        if not x.shape:
+            error = ValueError(f"{self.name}: the input has shape (), expected at least one axis")
             return (), error
         if counts is None:
             return even_parts(x.shape[0], self.comm.size), None

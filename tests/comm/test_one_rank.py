@@ -52,6 +52,16 @@ def by_blocking_calls(x: Any) -> Any:
     return Wait()(receiving)
 
 
+def by_half_an_exchange_at_a_time(x: Any) -> Any:
+    """At the other end of each message is another operator; all have one count of messages."""
+    receiving = Irecv(0, x.shape, x.dtype, tag=3)()
+    nothing = SendRecv(0, None, tag=3)(x)
+    sending = Isend(0, tag=3)(Wait()(receiving))
+    y = SendRecv(None, 0, tag=3)(nothing)
+    Wait()(sending)
+    return y
+
+
 def in_two_messages(x: Any) -> Any:
     receiving = Irecv(0, np.shape(x))(), Irecv(0, np.shape(x), tag=1)()
     sending = Isend(0)(x)
@@ -90,6 +100,7 @@ EXPECTED: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "SendRecv with nobody": (SendRecv(None, None), 0 * X),
     "Isend, Irecv, Wait": (by_requests, X),
     "Send, Recv": (by_blocking_calls, X),
+    "SendRecv, Isend, Irecv": (by_half_an_exchange_at_a_time, X),
     "GatherField": (GatherField(GRID), X),
     "ScatterField": (ScatterField(GRID), X),
     "Redistribute": (Redistribute(GRID, RING), X),

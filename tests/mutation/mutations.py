@@ -67,7 +67,7 @@ CHECKS = (
 )  # fmt: skip
 SYMMETRIC = {
     "isinstance", "min", "max", "minimum", "maximum", "hasattr", "getattr", "add", "print", "equal",
-    "multiply", "hypot", "swapaxes", "logaddexp", "may_share_memory", "suppress",
+    "array_equal", "multiply", "hypot", "swapaxes", "logaddexp", "may_share_memory", "suppress",
 }  # fmt: skip
 
 

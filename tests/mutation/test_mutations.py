@@ -5,11 +5,15 @@ from __future__ import annotations
 import ast
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.jobs import ROOT
 from tests.mutation.__main__ import ENTRIES, EQUIVALENT, RELEVANT, entry_of, sources
 from tests.mutation.mutations import mutations
 from tests.mutation.reach import reached
+from tests.mutation.trial import Trial
 
 SOURCE = '''"""A text."""
 
@@ -60,6 +64,12 @@ def test_checks_and_texts_are_left_alone() -> None:
         ast.parse(mutation.apply(SOURCE.encode()))
 
 
+def test_arguments_are_exchanged_where_their_order_matters() -> None:
+    source = b"def rule(x, y):\n    return np.array_equal(x, y) + np.subtract(x, y)\n"
+    names = [m.name for m in mutations(source) if m.kind == "arguments"]
+    assert names == ["arguments: x, y → y, x"]
+
+
 def test_lines_whose_faults_change_no_result_are_there() -> None:
     for file, line, fault in EQUIVALENT:
         lines = {text.strip() for text in (ROOT / file).read_text().splitlines()}
@@ -75,6 +85,30 @@ def test_only_what_rules_call_is_reached(tmp_path: Path) -> None:
     found = reached([tmp_path / "one.py", tmp_path / "two.py"])
     assert found[tmp_path / "one.py"] == {"Rule.__init__", "Rule.forward", "helper"}
     assert found[tmp_path / "two.py"] == {"Other.twice"}
+
+
+@pytest.mark.parametrize(
+    ("output", "outcome"),
+    [
+        ("...", "timeout"),
+        ("..\n+++ Timeout +++\n  File one.py\nFatal Python error\n", "timeout"),
+        ("....F", "caught"),  # and then the program's end hung
+        (".....F..   [ 90%]\n...", "caught"),
+        ("..\ntest_one.py failed on rank 1, other ranks are still in it:\n+++", "caught"),
+    ],
+)
+def test_what_hangs_after_a_failure_is_not_caught_by_time_alone(
+    output: str, outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def job(trial: Trial, *arguments: Any, cached: bool = True) -> int | None:
+        trial.output = output
+        return 0 if cached else None  # the trial without a fault, and the one with it
+
+    (tmp_path / "one.py").write_text("x = 1\n")
+    monkeypatch.setattr(Trial, "_job", job)
+    found = Trial(tmp_path).run({"tests": ["0 test_one.py"]}, "one.py", b"x = 2\n")
+    assert found == (outcome, "0 test_one.py")
+    assert (tmp_path / "one.py").read_text() == "x = 1\n"
 
 
 def test_every_file_has_tests_or_is_left_alone() -> None:

@@ -25,6 +25,11 @@ COMPILING = 30.0
 #: Between looks at a job lie so many seconds; where it were many more, the machine stood still.
 LOOK, STOOD_STILL = 0.1, 3.0
 
+#: What pytest writes of a test that failed, also where other ranks, or its end, hang afterwards.
+FAILED = re.compile(
+    r"^[.EFXsx]*F[.EFXsx]*\s*(\[|$)|failed on rank \d+, other ranks are still in it", re.MULTILINE
+)
+
 
 class BadTests(Exception):
     """A test that fails without any fault says nothing of faults."""
@@ -49,6 +54,8 @@ class Trial:
     def run(self, entry: dict[str, Any], file: str, changed: bytes) -> tuple[str, str]:
         """Return how the tests end with a changed file, and which of them ends it.
 
+        ``"timeout"`` is for tests that take too long without having failed on any rank.
+
         Raises
         ------
         BadTests
@@ -69,9 +76,9 @@ class Trial:
                         break
             finally:
                 path.write_bytes(original)
-            if late:
+            if late and not FAILED.search(self.output):
                 return "timeout", test
-            if status != 0:
+            if late or status != 0:
                 return "caught", test
         return "survived", ""
 
