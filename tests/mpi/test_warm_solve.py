@@ -322,6 +322,15 @@ def test_a_new_preconditioner_that_no_solve_has_used_is_not_kept() -> None:
     assert richardson.solve.setups == 3
 
 
+@everywhere
+def test_a_residual_that_is_larger_at_the_end_tells_nothing() -> None:
+    """After two steps 1.6 times what it was, which so large a tolerance lets pass."""
+    richardson = Richardson(lag=2.0, rtol=0.3, most=2)
+    for setups in (1, 2):
+        assert richardson.steps(5 + 0.01 * setups, 0.0, (0.0, 1.0)) == 2
+        assert richardson.solve.setups == setups
+
+
 @pytest.mark.parallel([1])
 def test_a_factorisation_takes_no_guess() -> None:
     problem = Problem(warm=True, lag=2.0, options={"ksp_type": "preonly", "pc_type": "lu"})
