@@ -90,8 +90,8 @@ class KrylovSolver:
         self._installed: Array | None = None
         self._warm, self._lag = warm, lag
         self._root_of = DiagonalRoot(pattern) if warm or lag > 1 else None
-        self._root: Array | None = None
-        self._root_then: Array | None = None
+        self._root: Array  # of the present matrix, where it is asked for
+        self._root_then: Array  # of the one that the preconditioner was set up for
         self._scaled: ScaledPreconditioner | None = None
         self._former: dict[str, FormerSolutions] = {}
         self._pace = 0.0  # iterations of a digit when the preconditioner was new; 0 until measured
@@ -112,7 +112,8 @@ class KrylovSolver:
             self._fill(values)
         self._installed = values if _constant(values) else values.copy()
         self._ksp.setOperators(self._matrix)
-        self._root = None if self._root_of is None else self._root_of(values)
+        if self._root_of is not None:
+            self._root = self._root_of(values)
         if self._pace == 0 or self._worn:  # without a lag it is never measured
             self._renew()
         else:
@@ -121,15 +122,16 @@ class KrylovSolver:
     def _keep(self) -> None:
         """Have the next solves use the preconditioner of an earlier matrix."""
         self._ksp.getPC().setReusePreconditioner(True)
+        self._kept = True
         if self._scaled is not None:
-            self._scaled.scale(_ratio(self._root_then, self._root))
+            self._scaled.scale(self._root_then / self._root)
 
     def _renew(self) -> None:
         """Have the next solve set up the preconditioner for the present matrix."""
         self._ksp.getPC().setReusePreconditioner(False)
-        self._new, self._worn = True, False
-        self._root_then = self._root
+        self._kept, self._worn, self._pace = False, False, 0.0
         if self._scaled is not None:
+            self._root_then = self._root
             self._scaled.scale(None)
         self.setups += 1
 
@@ -149,8 +151,8 @@ class KrylovSolver:
             On all ranks.
         """
         PETSc = petsc()
-        former, root = self._former_solutions(kind), self._root
-        guess = former.start(b, root, self._product) if former and root is not None else None
+        former = self._former_solutions(kind)
+        guess = former.start(b, self._root, self._product) if former else None
         x = np.zeros(len(b)) if guess is None else guess
         self._rhs.placeArray(np.ascontiguousarray(b))
         self._solution.placeArray(x)
@@ -170,8 +172,8 @@ class KrylovSolver:
         if fault is not None:
             self._give_up(fault)
         self.solves += 1
-        if former and root is not None:
-            former.remember(x, root, self._product)
+        if former:
+            former.remember(x, self._root, self._product)
         return x
 
     def _former_solutions(self, kind: str) -> FormerSolutions | None:
@@ -226,7 +228,7 @@ class KrylovSolver:
         try:
             return self._iterate(scale)
         except ConvergenceError:
-            if self._new:
+            if not self._kept:
                 raise
             self._renew()
             self._ksp.setInitialGuessNonzero(False)
@@ -237,7 +239,6 @@ class KrylovSolver:
             self._ksp.setUp()
         with span("solve"):
             self._ksp.solve(self._rhs, self._solution)
-        self._watch()
         code, iterations = self._ksp.getConvergedReason(), self._ksp.getIterationNumber()
         reason = reason_named(petsc().KSP.ConvergedReason, code)
         self._matrix.mult(self._solution, self._work)
@@ -252,10 +253,11 @@ class KrylovSolver:
                 f"{allowed:.3g} (PETSc says {reason} after {iterations} iterations)",
                 reason, iterations, residual,
             )  # fmt: skip
+        self._watch()
         return Solved(reason, iterations, residual)
 
     def _watch(self) -> None:
-        """Note how many iterations a digit takes, and whether the preconditioner is worn."""
+        """Note how many iterations a digit took, and whether the preconditioner is worn."""
         if self._lag <= 1:
             return
         norms = self._ksp.getConvergenceHistory()
@@ -263,8 +265,8 @@ class KrylovSolver:
             return
         least = max(norms[-1], np.finfo(float).eps * norms[0])  # an exact step may leave nothing
         pace = (len(norms) - 1) / np.log10(norms[0] / least)
-        if self._new:
-            self._pace, self._new = pace, False
+        if self._pace == 0:
+            self._pace = pace
         else:
             self._worn = self._worn or pace > self._lag * self._pace
 
@@ -388,11 +390,6 @@ def _constant(values: Array) -> bool:
     while isinstance(memory, np.ndarray) and not memory.flags.writeable:
         memory = memory.base
     return memory is None
-
-
-def _ratio(before: Array | None, now: Array | None) -> Array | None:
-    """Return by what entries change between two scalings, None where they are the same."""
-    return None if before is now or before is None or now is None else before / now
 
 
 def reason_named(names: Any, code: int) -> str:

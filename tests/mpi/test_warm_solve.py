@@ -202,10 +202,10 @@ def test_a_preconditioner_that_leaves_no_residual_is_kept() -> None:
     first = 2 * communicator().rank
     diagonal = Pattern([0, 1, 2], [first, first + 1])
     solve = LinearSolve(diagonal, symmetric=True, lag=2.0, options={"pc_type": "jacobi"})
-    for factor in (1.0, 2.0, 4.0, 8.0):
+    for factor, scale in ((1.0, 2.0**40), (2.0, 1.0), (4.0, 1.0), (8.0, 1.0)):
         values = factor * np.array([1.0, 4.0])
-        np.testing.assert_allclose(solve(values, values), 1.0, rtol=1e-12)
-    assert solve.setups == 1
+        np.testing.assert_allclose(solve(values, scale * values), scale, rtol=1e-12)
+    assert solve.setups == 1  # how large the first right-hand side was does not matter
 
 
 @everywhere
@@ -242,11 +242,12 @@ class Richardson:
     A kept ``J`` is scaled as the diagonal changes, so that the matrices here have ones there.
     """
 
-    def __init__(self, lag: float, rtol: float) -> None:
+    def __init__(self, lag: float, rtol: float, most: int = 100) -> None:
         rank = communicator().rank
         self.solve = LinearSolve(
             Pattern([0, 2, 4], 2 * rank + np.array([0, 1, 0, 1])), rtol=rtol, lag=lag,
             options={"ksp_type": "richardson", "ksp_richardson_scale": 0.8, "pc_type": "jacobi"},
+            max_iterations=most,
         )  # fmt: skip
         self.size = np.sqrt(communicator().size)
 
@@ -290,6 +291,44 @@ def test_one_iteration_and_a_residual_that_rises_first_tell_how_good_it_is() -> 
         assert few.mode(1 + more) == 1
         assert rising.steps(5 + more, 0.0, (0.0, 1.0)) > 3
     assert few.solve.setups == rising.solve.setups == 1
+
+
+@everywhere
+def test_a_preconditioner_of_the_present_matrix_that_fails_is_not_made_again() -> None:
+    """Nor does it say how good the next one is, or that it is good enough to be kept."""
+    richardson = Richardson(lag=2.0, rtol=0.05, most=5)
+    for _ in range(2):
+        with pytest.raises(ConvergenceError):
+            richardson.mode(0.05)
+        assert richardson.solve.setups == 1
+    assert richardson.mode(1.0) == 2
+    assert richardson.solve.setups == 2
+    for _ in range(2):
+        with pytest.raises(ConvergenceError):
+            richardson.mode(0.05)
+        assert richardson.solve.setups == 3  # for the one kept does not do at first
+    assert richardson.mode(1.1) == 2
+    assert richardson.solve.setups == 4
+
+
+@everywhere
+def test_a_new_preconditioner_that_no_solve_has_used_is_not_kept() -> None:
+    richardson = Richardson(lag=2.1, rtol=0.05)
+    richardson.mode(1.0)
+    assert richardson.mode(0.625) == 5
+    assert richardson.steps(0.3, 0.3, (0.0, 0.0)) == 0
+    assert richardson.solve.setups == 2
+    richardson.mode(1.1)
+    assert richardson.solve.setups == 3
+
+
+@everywhere
+def test_a_residual_that_is_larger_at_the_end_tells_nothing() -> None:
+    """After two steps 1.6 times what it was, which so large a tolerance lets pass."""
+    richardson = Richardson(lag=2.0, rtol=0.3, most=2)
+    for setups in (1, 2):
+        assert richardson.steps(5 + 0.01 * setups, 0.0, (0.0, 1.0)) == 2
+        assert richardson.solve.setups == setups
 
 
 @pytest.mark.parallel([1])
