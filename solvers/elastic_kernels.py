@@ -14,6 +14,10 @@ for the last. They take turns of ``TURN`` rows, of which neighbouring ones share
 All that belongs to a half is done row by row: layers, sources, images above a free surface, and
 recording, before the next half overwrites the row.
 
+In reverse, the forward run is taken back along with its transpose where its velocities were not
+kept: its stresses and velocities are changed in the same turns, a half step after the other, and
+are always those that the transpose needs next.
+
 Indices of inner loops are :mod:`~adjoint.solvers.unsigned`. All is in one file because Numba's
 cache does not see changes in others; and there are two functions to be compiled, :func:`advance`
 and :func:`reverse`, for the compiler takes the parts of each anew.

@@ -69,7 +69,7 @@ class ElasticPropagator(Propagator):
     dtype : numpy.dtype
     """
 
-    backward_cost = 0.3  # measured
+    backward_cost = 0.2  # measured
 
     def __init__(
         self,
