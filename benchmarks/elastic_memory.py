@@ -23,7 +23,7 @@ from adjoint.solvers import ElasticWave, Lame, ricker
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--memory", default="5.3GB", help="budget per process (default 5.3GB)")
+    options.add_argument("--memory", default="5GB", help="budget per process (default 5GB)")
     chosen = options.parse_args()
     nodes, steps = (200, 400) if chosen.quick else (1000, 2000)
     budget = "60MB" if chosen.quick else chosen.memory

@@ -94,6 +94,8 @@ class Links:
         settings = {
             "plm_rsh_agent": str(AGENT), "pml": "ob1", "btl": "tcp,self",
             "btl_tcp_if_include": NETWORK, "oob_tcp_if_include": NETWORK,
+            # Each takes itself for alone on its machine, and would not leave the core to others.
+            "mpi_yield_when_idle": "1",
         }  # fmt: skip
         parameters = [word for pair in settings.items() for word in ("--mca", *pair)]
         done = subprocess.run(
