@@ -54,9 +54,9 @@ class TimeLoop(Operator):
     block : int
         Steps of a block of such a schedule.
     backwards : bool, optional
-        Whether the reverse sweep takes the state back along with its cotangent, which needs far
-        less memory and about a forward run more, for steps that can be taken back. By default
-        where a budget makes that the faster way.
+        Whether the reverse sweep takes the state back along with its cotangent, which may need far
+        less memory and takes a little longer, for steps that can be taken back. By default where a
+        budget makes that the faster way.
     report : callable, optional
         Is given a line that tells the plan, on rank 0, when it is made. ``print`` by default, if
         ``memory`` is given.

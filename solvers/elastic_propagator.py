@@ -69,7 +69,7 @@ class ElasticPropagator(Propagator):
     dtype : numpy.dtype
     """
 
-    backward_cost = 0.2  # measured
+    backward_cost = 0.2  # measured at 1000×1000 nodes
 
     def __init__(
         self,
@@ -480,8 +480,10 @@ class ElasticPropagator(Propagator):
         self._adjoint_sources = self._recorder(
             self._by_rows(run, self._sources, index, self._amplitudes_bar, 0.5)
         )
-        amplitudes = self._amplitudes(self._mechanisms[run], self._wavelets[run])
-        self._undone = self._sources_of(run, [-x for x in amplitudes])
+        self._undone = self._source_points
+        if self.backwards:
+            amplitudes = self._amplitudes(self._mechanisms[run], self._wavelets[run])
+            self._undone = self._sources_of(run, [-x for x in amplitudes])
 
     def reverse(self, last: int, first: int, kept: Any) -> None:
         v, s, p, q = _groups(self._adjoint)
