@@ -453,16 +453,15 @@ def _change_shear(s: Any, past: Any, g: Any, i: int, j: int, d: float) -> None:
 
 @njit(**_PART)
 def _adjoint_normal_row(
-    s: Any, v: Any, c: Any, past: Any, g: Any, row: int, bound: bool, width: int, w: Any
+    s: Any, v: Any, c: Any, past: Any, g: Any, row: int, width: int, w: Any
 ) -> None:
-    """``_stress_row`` of normal stresses, with gradients; ``σ₀₀`` is zero if it is ``bound``."""
+    """``_stress_row`` of normal stresses, with gradients."""
     disjoint()
     w01, w02, w11, w12 = w
-    near, far = (w01 - w01, w02 - w02) if bound else (w01, w02)
     v0, v1, la, mu = v[0], v[1], c[0], c[1]
     i = unsigned(row)
     for j in _owned(width):
-        e, f = _down(v0, i - _1, j, near, far), _along(v1, i, j - _1, w11, w12)
+        e, f = _down(v0, i - _1, j, w01, w02), _along(v1, i, j - _1, w11, w12)
         both, twice = get(la, i, j) * (e + f), get(mu, i, j) + get(mu, i, j)
         _change_normal(s, past, g, i, j, both + twice * e, both + twice * f)
 
@@ -674,20 +673,17 @@ def _absorb_strain_columns_adjoint(
 
 
 @njit(**_PART)
-def _strain_gradients(
-    g: Any, s: Any, kept: Any, m: int, row: int, bound: bool, width: int, w: Any
-) -> None:
+def _strain_gradients(g: Any, s: Any, kept: Any, m: int, row: int, width: int, w: Any) -> None:
     """Stresses times rates of strain in a row: of the moduli's sum and difference, and of shear.
 
-    Row ``m`` of what is kept has the forward velocities. There is no ``ε₀₀`` where it is ``bound``.
+    Row ``m`` of what is kept has the forward velocities.
     """
     disjoint()
     w01, w02, w11, w12 = w
-    near, far = (w01 - w01, w02 - w02) if bound else (w01, w02)
     g1, g2, g3, s00, s11, s01, u0, u1 = g[0], g[1], g[2], s[0], s[1], s[2], kept[0], kept[1]
     i, m = unsigned(row), unsigned(m)
     for j in _owned(width):
-        e, f = _down(u0, m - _1, j, near, far), _along(u1, m, j - _1, w11, w12)
+        e, f = _down(u0, m - _1, j, w01, w02), _along(u1, m, j - _1, w11, w12)
         twist = _down(u1, m, j, w01, w02) + _along(u0, m, j, w11, w12)
         put(g1, i, j, take(g1, i, j, 1) + (get(s00, i, j) + get(s11, i, j)) * (e + f), 1)
         put(g2, i, j, take(g2, i, j, 2) + (get(s00, i, j) - get(s11, i, j)) * (e - f), 2)
@@ -946,7 +942,7 @@ def _add_gradients(
     """The moduli's gradients in rows; row ``base + row`` of what is kept has the velocities."""
     half0, half1, _, node1, w, surface, width = geometry
     for row in rows:
-        _strain_gradients(g, s, kept, base + row, row, surface and row == GHOST, width, w)
+        _strain_gradients(g, s, kept, base + row, row, width, w)
         if half0.slot[row] >= 0:
             line = level * len(half0.lines) + half0.slot[row]
             _layer_gradients(g, s, kept, line, row, width)
@@ -1000,7 +996,7 @@ def _adjoint_stresses(
         for side in range(sides):
             _remember_columns(p[3], p[1], lines, line, v[1], v[0], row, side, half1, node1)
         if len(past[0]):
-            _adjoint_normal_row(s, v, c, past, g, row, surface and row == GHOST, width, w)
+            _adjoint_normal_row(s, v, c, past, g, row, width, w)
             _adjoint_shear_row(s, v, c, past, g, row, width, w)
         else:
             _stress_row(s, v, c, row, width, w)
@@ -1011,7 +1007,7 @@ def _adjoint_stresses(
 
 
 @njit(**_PART)
-def _send_for(rows: Any, kept: Any, base: int, recovered: bool) -> None:
+def _prefetch_rows(rows: Any, kept: Any, base: int, recovered: bool) -> None:
     """Have what is kept of the rows to come brought into the cache."""
     for x in (3, 5, 7, 9) if recovered else (0, 1, 3, 5):
         pitch = kept[x].shape[1]
@@ -1051,7 +1047,7 @@ def _part_back(
                 continue
             rows = _turn(extent, k + 1, r, TURN_BACK)
             own, base = _within(rows, height), 0 if recovered else level * height
-            _send_for(own, kept, level * height, recovered)
+            _prefetch_rows(own, kept, level * height, recovered)
             if not recovered:
                 _add_gradients(own, base, level, g, s, kept, geometry)
             _adjoint_velocities(n, own, v, s, b, kept, base, g, q, z, geometry, lines, line,

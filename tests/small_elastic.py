@@ -28,8 +28,9 @@ def wave_of(
     dims: tuple[int, int] | None = None,
     **settings: Any,
 ) -> tuple[ElasticWave, tuple[Any, ...]]:
-    """Return a wave with a source and a receiver on the surface, if there is one, and inputs."""
-    top = 0.0 if settings.get("free_surface") else 41.0
+    """Return a wave with a source and a receiver at the top, below layers if there are any."""
+    above = settings.get("pml_sides", ("top",))
+    top = 0.0 if settings.get("free_surface") else 41.0 if "top" in above else 3.0
     places = {
         "sources": [[[top, 51.5]], [[40.0, 60.0]]], "receivers": [[top, 55.0], [50.0, 60.0]],
     }  # fmt: skip

@@ -41,6 +41,8 @@ EQUIVALENT = {
     (e["file"], e["line"], e["fault"])
     for e in tomllib.loads((HERE / "equivalent.toml").read_text())["equivalent"]
 }
+#: Seconds between lines that tell how far a file's faults have been tried.
+TELL = 60.0
 # Compiled files go along, so that nothing is compiled again.
 LEFT_BEHIND = (".git", ".venv", "results", ".*_cache", ".hypothesis", "*.egg-info")
 
@@ -68,6 +70,7 @@ def main() -> int:
             plans[file] = selection(file, scope.get(ROOT / file, set()), options)
     deadline = time.monotonic() + 60 * options.minutes
     results: list[Result] = []
+    write(results, options.out)
     with copy_of_tree() as tree:
         trial = Trial(tree)
         # Short files first: what they leave of their share of the time goes to the longer ones.
@@ -75,17 +78,20 @@ def main() -> int:
         for number, file in enumerate(order):
             now = time.monotonic()
             until = now + max(deadline - now, 0) / (len(order) - number)
+            told = now
             try:
-                done = list(tried(trial, file, plans[file], until))
+                for result in tried(trial, file, plans[file], until):
+                    results.append(result)
+                    write(results, options.out)
+                    if time.monotonic() > told + TELL:
+                        told = time.monotonic()
+                        report(results, [file], of=len(plans[file]))
             except BadTests as reason:
                 print(f"{file}: {reason}")
                 return 2
-            results += done
-            report(done, [file])
-            write(results, options.out)
+            report(results, [file], of=len(plans[file]))
     print()
     report(results, sorted({r.file.rpartition("/")[0] for r in results}))
-    write(results, options.out)
     return int(any(r.outcome == "survived" for r in results))
 
 
@@ -169,14 +175,15 @@ def copy_of_tree() -> Iterator[Path]:
         yield tree
 
 
-def report(results: list[Result], groups: list[str]) -> None:
+def report(results: list[Result], groups: list[str], of: int = 0) -> None:
+    total = f" of {of}" if of else ""
     for group in groups:
         outcomes = [r.outcome for r in results if r.file == group or r.file.startswith(group + "/")]
         if outcomes:
             survived, late = outcomes.count("survived"), outcomes.count("timeout")
             share = 100 * (1 - survived / len(outcomes))
             print(
-                f"{group:32} tried {len(outcomes):4}   caught {len(outcomes) - survived:4} "
+                f"{group:32} tried {len(outcomes):4}{total}   caught {len(outcomes) - survived:4} "
                 f"({share:5.1f} %), {late} of them by time   survived {survived}",
                 flush=True,
             )

@@ -62,8 +62,7 @@ OF_COMMUNICATOR = {"allreduce", "bcast", "reduce"}
 #: Statements that only refuse bad input, free memory, or tell compiler and cache what is to come;
 #: nothing that is computed depends on them.
 CHECKS = (
-    "require", "_require", "check", "_check", "same_on_all", "agree", "_warn", "finalize",
-    "disjoint", "prefetch",
+    "require", "check", "same_on_all", "agree", "warn", "finalize", "disjoint", "prefetch",
 )  # fmt: skip
 SYMMETRIC = {
     "isinstance", "min", "max", "minimum", "maximum", "hasattr", "getattr", "add", "print", "equal",
@@ -131,12 +130,16 @@ def _called(node: ast.Call) -> str:
     return getattr(function, "id", "") or getattr(function, "attr", "")
 
 
+def _checks(name: str) -> bool:
+    return name.lstrip("_").startswith(CHECKS)
+
+
 def only_raises(node: ast.stmt) -> bool:
     """Whether a statement is nothing but a check."""
     if isinstance(node, ast.If):
         return all(map(only_raises, node.body + node.orelse))
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        return _called(node.value).startswith(CHECKS)
+        return _checks(_called(node.value))
     return isinstance(node, ast.Raise | ast.Assert | ast.Import | ast.ImportFrom)
 
 
@@ -338,7 +341,7 @@ class _Maker:
                 self.add(LEFT_OUT[name], node, f"({self.text(node.func.value)})")
             elif len(plain) > position:
                 self.add(LEFT_OUT[name], node, f"({self.text(plain[position])})")
-        if name in SYMMETRIC or name.startswith(CHECKS) or len(plain) < len(node.args):
+        if name in SYMMETRIC or _checks(name) or len(plain) < len(node.args):
             return
         for one, other in zip(plain, plain[1:]):
             self.swap("arguments", one, other)

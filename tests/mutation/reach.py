@@ -15,8 +15,11 @@ PHASES = {
     "advance_tangent", "result_tangents", "prepare_reverse", "begin_reverse", "reverse",
     "finish_reverse", "gradients",
 }  # fmt: skip
-#: What tells people and checks, but computes nothing.
-SILENT = {"check", "message", "close", "name", "partners", "hold", "require", "positive", "flags"}
+#: What tells people, checks and loads early, but computes nothing.
+SILENT = {
+    "check", "message", "close", "name", "partners", "hold", "require", "positive", "flags",
+    "_prefetch_rows",
+}  # fmt: skip
 
 
 def reached(paths: Iterable[Path]) -> dict[Path, set[str]]:

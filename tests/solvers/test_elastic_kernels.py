@@ -167,11 +167,12 @@ def test_steps_taken_anew_are_the_same() -> None:
         assert_alike(results_of(wave, inputs), expected)
 
 
+@pytest.mark.parametrize("shape", [(36, 9), SHAPE], ids=["long", "short"])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_steps_taken_back_end_where_they_began(name: str) -> None:
+def test_steps_taken_back_end_where_they_began(name: str, shape: tuple[int, int]) -> None:
     """At rest, with the gradients that kept velocities give."""
-    expected = results_of(*wave_of(7, (36, 9), **SETTINGS[name]))
-    wave, inputs = wave_of(7, (36, 9), backwards=True, **SETTINGS[name])
+    expected = results_of(*wave_of(7, shape, **SETTINGS[name]))
+    wave, inputs = wave_of(7, shape, backwards=True, **SETTINGS[name])
     largest: list[Any] = []
     take_back = wave.propagator.reverse
 
