@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from adjoint import Tape
-from adjoint.solvers import ElasticWave
+from adjoint.solvers import ElasticWave, elastic_kernels
+from adjoint.solvers.unsigned import interpreted
 from adjoint.testing import check_jvp, check_vjp, dot_test
 from tests.plain_layers import DT, damping
 from tests.schedules import SCHEDULES
+from tests.shares import alone
 from tests.small_elastic import FIELDS, SETTINGS, SHAPE, SPACING, scaled, wave_of
 
 pytestmark = [
@@ -153,6 +155,13 @@ def test_the_number_of_threads_does_not_matter(name: str, monkeypatch: pytest.Mo
         results.append(results_of(*wave_of(7, (36, 9), **SETTINGS[name])))
     for found in results[1:]:
         assert_alike(found, results[0])
+    if interpreted:
+        wave, inputs = wave_of(7, (36, 9), **SETTINGS[name])
+        rows = wave.propagator._rows
+        work = rows.reshape(-1, 2, rows.shape[1])
+        # Beside the layers' columns it stays zero.
+        monkeypatch.setattr(elastic_kernels, "prange", alone(work, blank=0.0))
+        assert_alike(results_of(wave, inputs), results[0])
 
 
 def test_steps_taken_anew_are_the_same() -> None:
