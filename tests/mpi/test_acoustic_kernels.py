@@ -18,15 +18,37 @@ pytestmark = [
     pytest.mark.timeout(300),  # the first test may have to wait for the compiler
 ]
 
-SPACING, STEPS = (10.0, 12.0), 5
-#: By the axis that is shared out, a grid and points near the borders of two ranks and of three: one
-#: with room for three steps in a sweep on two ranks, and for two on three; one in which rows of two
-#: ranks have no columns without use at the end.
-GRIDS: dict[int, tuple[tuple[int, int], dict[str, Any]]] = {
-    0: ((75, 9), {"sources": [[[366.0, 51.5]], [[243.0, 60.0]]],
-                  "receivers": [[365.0, 50.0], [508.0, 55.0], [90.0, 60.0]]}),
-    1: ((9, 24), {"sources": [[[41.0, 51.5]], [[40.0, 136.0]]],
-                  "receivers": [[50.0, 93.0], [50.0, 142.0], [41.0, 55.0]]}),
+STEPS = 5
+#: Distances of nodes, by the number of axes.
+SPACING = {2: (10.0, 12.0), 3: (11.0, 13.0, 12.0)}
+
+
+def in_space(*shape: int) -> dict[str, Any]:
+    """Return points between the layers of a grid in space."""
+    sources, receivers = np.split([
+        (0.2, 0.6, 0.7), (0.8, 1.0, 0.9),
+        (0.3, 0.0, 0.3), (0.5, 0.9, 0.8), (0.9, 0.4, 1.0),
+    ], [2])  # fmt: skip
+    first, room = np.full(3, WIDTH), np.subtract(shape, 2 * WIDTH + 1)
+    at = [np.array(SPACING[3]) * (first + points * room) for points in (sources, receivers)]
+    return {"sources": at[0][:, None], "receivers": at[1]}
+
+
+#: A grid, the axis that is shared out, and points near the borders of two ranks and of three. The
+#: first has room for three steps in a sweep on two ranks, and for two on three; in the second, rows
+#: of two ranks have no columns without use at the end.
+GRIDS: dict[str, tuple[tuple[int, ...], int, dict[str, Any]]] = {
+    "rows": ((75, 9), 0, {
+        "sources": [[[366.0, 51.5]], [[243.0, 60.0]]],
+        "receivers": [[365.0, 50.0], [508.0, 55.0], [90.0, 60.0]],
+    }),
+    "columns": ((9, 24), 1, {
+        "sources": [[[41.0, 51.5]], [[40.0, 136.0]]],
+        "receivers": [[50.0, 93.0], [50.0, 142.0], [41.0, 55.0]],
+    }),
+    "planes in space": ((13, 8, 9), 0, in_space(13, 8, 9)),
+    "lines in space": ((8, 12, 9), 1, in_space(8, 12, 9)),
+    "columns in space": ((8, 9, 14), 2, in_space(8, 9, 14)),
 }  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {
     "layers on all sides": {},
@@ -36,12 +58,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def results_of(comm: MPI.Comm, axis: int, **settings: Any) -> list[Any]:
+def results_of(comm: MPI.Comm, name: str, **settings: Any) -> list[Any]:
     """Return the whole traces, and the gradients of half of their energy."""
-    shape, places = GRIDS[axis]
-    grid = CartesianGrid(shape, comm, (comm.size, 1) if axis == 0 else (1, comm.size))
+    shape, shared, places = GRIDS[name]
+    dims = tuple(comm.size if axis == shared else 1 for axis in range(len(shape)))
+    grid = CartesianGrid(shape, comm, dims)
     layers = {"pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH}
-    wave = AcousticWave(grid, SPACING, DT, STEPS, **{**places, **layers, **settings})
+    spacing = SPACING[grid.ndim]
+    wave = AcousticWave(grid, spacing, DT, STEPS, **{**places, **layers, **settings})
     random = np.random.default_rng(3)
     patch = tuple(map(slice, grid.start, grid.stop))
     velocity = 2000 + 800 * random.random(shape)[patch]
@@ -60,10 +84,10 @@ def results_of(comm: MPI.Comm, axis: int, **settings: Any) -> list[Any]:
 
 
 @pytest.mark.parallel([2, 3])
-@pytest.mark.parametrize("axis", GRIDS)
+@pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("name", SETTINGS)
-def test_ranks_take_the_steps_of_one(name: str, axis: int) -> None:
-    results = [results_of(comm, axis, **SETTINGS[name]) for comm in (MPI.COMM_WORLD, MPI.COMM_SELF)]
+def test_ranks_take_the_steps_of_one(name: str, grid: str) -> None:
+    results = [results_of(comm, grid, **SETTINGS[name]) for comm in (MPI.COMM_WORLD, MPI.COMM_SELF)]
     for found, expected in zip(*results, strict=True):
         assert np.abs(expected).max() > 0
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
