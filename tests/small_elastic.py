@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from adjoint import Tape
 from adjoint.comm import CartesianGrid
 from adjoint.solvers import ElasticWave
 from tests.plain_layers import DT, FREQUENCY, SPEED, WIDTH
@@ -50,3 +51,12 @@ def scaled(wave: ElasticWave, *inputs: Any) -> Any:
     units = np.array([100.0, 50.0, 1e5, 3e4, 4e4])
     traces = wave(lam * 1e9, mu * 1e9, rho * 1e3, wavelets * 1e6, mechanisms * units)
     return tuple(t * unit for t, unit in zip(traces, (1e3, 1e3, 1e-3, 1e-3, 1e-3)))
+
+
+def results_of(wave: ElasticWave, inputs: Any) -> list[Any]:
+    """Return traces, and the gradients of half of their energy."""
+    with Tape() as tape:
+        watched = [tape.watch(x) for x in inputs]
+        traces = scaled(wave, *watched)
+    values = [trace.value for trace in traces]
+    return [*values, *tape.vjp(list(traces), values, watched)]

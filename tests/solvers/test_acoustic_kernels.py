@@ -5,77 +5,32 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 import pytest
-from mpi4py import MPI
 
-from adjoint import Tape
-from adjoint.comm import CartesianGrid
-from adjoint.solvers import AcousticWave, acoustic_kernels, acoustic_kernels_3d
-from adjoint.solvers.unsigned import interpreted
+from adjoint.solvers import AcousticWave, acoustic_kernels
 from adjoint.testing import check_jvp, check_vjp, dot_test
-from tests.jobs import ROOT
-from tests.plain_layers import DT, FREQUENCY, SPEED, WIDTH, damping
-from tests.shares import alone
+from tests.plain_layers import DT, WIDTH, damping
+from tests.small_acoustic import (
+    SETTINGS,
+    SHAPE,
+    SHARED,
+    SPACE,
+    SPACING,
+    TALL,
+    outcome,
+    same,
+    values_of,
+    wave_of,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest"),
     pytest.mark.timeout(300),  # the first test may have to wait for the compiler
 ]
-
-SHAPE, SPACING, STEPS = (9, 10), (10.0, 12.0), 5
-SPACE: dict[str, Any] = {
-    "shape": (9, 8, 10), "spacing": (11.0, 13.0, 12.0),
-    "sources": [[[43.0, 41.2, 51.5]], [[44.0, 52.0, 60.0]]],
-    "receivers": [[41.0, 47.1, 55.0], [50.0, 39.0, 60.0]],
-}  # fmt: skip
-SETTINGS: dict[str, dict[str, Any]] = {
-    "layers on all sides": {},
-    "free surface": {
-        "free_surface": True,
-        "pml_sides": ("bottom", "right"),
-        # Interpolated from nodes on the surface, too.
-        "sources": [[[3.0, 51.5]], [[14.0, 60.0]]],
-        "receivers": [[6.0, 55.0], [50.0, 60.0]],
-    },
-    "two layers, second order": {"pml_sides": ("top", "left"), "order": 2},
-    "no layers": {"pml_sides": ()},
-    "thin layers far from each other": {"pml_width": 2, "shape": (12, 21)},
-    "space": SPACE,
-    "space, free surfaces": {
-        **SPACE, "free_surface": ("top", "back", "right"), "pml_sides": ("bottom", "left"),
-        "sources": [[[3.0, 48.0, 51.5]], [[14.0, 88.0, 103.0]]],
-        "receivers": [[6.0, 51.0, 55.0], [50.0, 90.5, 60.0]],
-    },
-    "space, three layers, second order": {
-        **SPACE, "pml_sides": ("top", "front", "right"), "order": 2,
-    },
-    "space, no layers": {**SPACE, "pml_sides": ()},
-}  # fmt: skip
-PLANE = [name for name in SETTINGS if not name.startswith("space")]
-
-
-def wave_of(
-    steps: int = STEPS, shape: tuple[int, ...] = SHAPE, spacing: Any = SPACING, **settings: Any
-) -> tuple[AcousticWave, tuple[Any, ...]]:
-    usual = {
-        "sources": [[[43.0, 51.5]], [[40.0, 60.0]]], "receivers": [[41.0, 55.0], [50.0, 60.0]],
-        "pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH,
-    }  # fmt: skip
-    grid = CartesianGrid(shape, MPI.COMM_SELF)
-    wave = AcousticWave(grid, spacing, DT, steps, **{**usual, **settings})
-    random = np.random.default_rng(3)
-    velocity = 2000 + 800 * random.random(shape)
-    wavelets = 1e3 * random.standard_normal((2, 1, steps))
-    return wave, (velocity, wavelets, *random.standard_normal((2, *shape)))
-
 
 ENDS = {2: (("top", "bottom"), ("left", "right"))}
 ENDS[3] = (ENDS[2][0], ("front", "back"), ENDS[2][1])
@@ -159,97 +114,24 @@ def test_derivatives(name: str) -> None:
     check_vjp(wave, *inputs)
 
 
-TALL = (147, 9)
-SHARED: dict[str, dict[str, Any]] = {
-    **{name: SETTINGS[name] for name in PLANE},
-    "layers across borders": {"pml_sides": ("top", "bottom"), "pml_width": 30},
-}  # fmt: skip
-
-
-def outcome(
-    threads: int, steps: int, patch: Callable[..., Any] | None = None, **settings: Any
-) -> list[Any]:
-    """Traces and gradients, with rows shared among threads, and so many steps in a sweep."""
-    width = settings.get("pml_width", 4)
-    depths = SPACING[0] * np.arange(width, TALL[0] - width)  # so that a fault in any row is seen
-    points = np.stack([depths, np.full_like(depths, 49.0)], axis=1)
-    everywhere = {"sources": points[[3, -3], None], "receivers": points}
-    wave, inputs = wave_of(**{**settings, **everywhere, "shape": TALL})
-    stepper = wave.propagator._stepper
-    stepper.share(threads, steps)
-    assert stepper.steps == steps
-    if patch:
-        patch(acoustic_kernels, "prange", alone(stepper.work))
-    return values_of(wave, inputs)
-
-
-def same(found: list[Any], expected: list[Any]) -> None:
-    """Compare arrays whose sums are the same but for rounding."""
-    for mine, other in zip(found, expected):
-        np.testing.assert_allclose(mine, other, rtol=0, atol=1e-13 * np.abs(other).max())
-
-
-def values_of(wave: AcousticWave, inputs: Any) -> list[Any]:
-    """Traces, and their gradient with respect to all inputs."""
-    with Tape() as tape:
-        watched = [tape.watch(value) for value in inputs]
-        traces = wave(*watched)
-    bar = np.random.default_rng(0).standard_normal(traces.value.shape)
-    return [traces.value, *tape.vjp([traces], [bar], watched)]
-
-
 @pytest.mark.parametrize("name", SHARED)
-def test_how_rows_and_steps_are_shared_out_does_not_matter(name: str, monkeypatch: Any) -> None:
+def test_how_rows_and_steps_are_shared_out_does_not_matter(name: str) -> None:
     expected = outcome(1, 1, **SHARED[name])
     assert all(np.abs(value).max() > 0 for value in expected)
     for threads, steps in ((1, acoustic_kernels.STEPS), (2, 1), (2, 3), (3, 2), (3, 4)):
         same(outcome(threads, steps, **SHARED[name]), expected)
-    if interpreted:
-        same(outcome(3, 4, monkeypatch.setattr, **SHARED[name]), expected)
 
 
-BLOCKS = ("space",)
-
-
-@pytest.mark.parametrize("name", BLOCKS)
-def test_how_blocks_of_lines_are_shared_out_does_not_matter(name: str, monkeypatch: Any) -> None:
-    def outcome_of(threads: int, block: int, patched: bool = False) -> list[Any]:
-        wave, inputs = wave_of(**SETTINGS[name])
-        stepper = wave.propagator._stepper
-        stepper.share(threads, block)
-        if patched:
-            work = stepper._work.reshape(threads, -1, stepper.padding.pitch)
-            monkeypatch.setattr(acoustic_kernels_3d, "prange", alone(work))
+def test_how_blocks_of_lines_are_shared_out_does_not_matter() -> None:
+    def outcome_of(threads: int, block: int) -> list[Any]:
+        wave, inputs = wave_of(**SPACE)
+        wave.propagator._stepper.share(threads, block)
         return values_of(wave, inputs)
 
     expected = outcome_of(1, 8)
     assert all(np.abs(value).max() > 0 for value in expected)
     for threads, block in ((1, 3), (3, 2), (2, 4)):
         same(outcome_of(threads, block), expected)
-    if interpreted:
-        same(outcome_of(3, 1, patched=True), expected)
-
-
-@pytest.mark.skipif(not interpreted, reason="the compiler takes longer than all other tests")
-def test_single_precision_in_space_with_interpreted_kernels() -> None:
-    exact = wave_of(**SPACE)
-    wave, _ = wave_of(dtype=np.float32, **SPACE)
-    inputs = [value.astype(np.float32) for value in exact[1]]
-    for found, expected in zip(values_of(wave, inputs), values_of(*exact)):
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
-
-
-@pytest.mark.skipif(interpreted, reason="this is the run with interpreted kernels")
-def test_shares_may_be_taken_in_any_order() -> None:
-    """Only where loops are interpreted can a test say in which order."""
-    found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__,
-         "-k", "shared or interpreted"],
-        cwd=ROOT, env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert found.returncode == 0, found.stdout
-    assert f"{len(SHARED) + len(BLOCKS) + 1} passed" in found.stdout
 
 
 def test_steps_are_taken_one_by_one_where_shares_are_short(monkeypatch: Any) -> None:

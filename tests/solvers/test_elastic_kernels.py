@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adjoint import Tape
-from adjoint.solvers import ElasticWave, elastic_kernels
-from adjoint.solvers.unsigned import interpreted
+from adjoint.solvers import ElasticWave
 from adjoint.testing import check_jvp, check_vjp, dot_test
 from tests.plain_layers import DT, damping
 from tests.schedules import SCHEDULES
-from tests.shares import alone
-from tests.small_elastic import FIELDS, SETTINGS, SHAPE, SPACING, scaled, wave_of
+from tests.small_acoustic import same
+from tests.small_elastic import FIELDS, SETTINGS, SHAPE, SPACING, results_of, scaled, wave_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:ElasticWave. .* nodes for the shortest"),
@@ -131,21 +129,6 @@ def test_derivatives(name: str) -> None:
     check_vjp(program, *inputs)
 
 
-def results_of(wave: ElasticWave, inputs: Any) -> list[Any]:
-    """Return traces, and the gradients of half of their energy."""
-    with Tape() as tape:
-        watched = [tape.watch(x) for x in inputs]
-        traces = scaled(wave, *watched)
-    values = [trace.value for trace in traces]
-    return [*values, *tape.vjp(list(traces), values, watched)]
-
-
-def assert_alike(found: list[Any], expected: list[Any]) -> None:
-    for mine, known in zip(found, expected, strict=True):
-        assert np.abs(known).max() > 0
-        np.testing.assert_allclose(mine, known, rtol=0, atol=1e-13 * np.abs(known).max())
-
-
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_number_of_threads_does_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shares of the rows, and what is left about their borders, make the same steps."""
@@ -154,14 +137,7 @@ def test_the_number_of_threads_does_not_matter(name: str, monkeypatch: pytest.Mo
         monkeypatch.setattr("numba.get_num_threads", lambda count=threads: count)
         results.append(results_of(*wave_of(7, (36, 9), **SETTINGS[name])))
     for found in results[1:]:
-        assert_alike(found, results[0])
-    if interpreted:
-        wave, inputs = wave_of(7, (36, 9), **SETTINGS[name])
-        rows = wave.propagator._rows
-        work = rows.reshape(-1, 2, rows.shape[1])
-        # Beside the layers' columns it stays zero.
-        monkeypatch.setattr(elastic_kernels, "prange", alone(work, blank=0.0))
-        assert_alike(results_of(wave, inputs), results[0])
+        same(found, results[0])
 
 
 def test_steps_taken_anew_are_the_same() -> None:
@@ -173,7 +149,7 @@ def test_steps_taken_anew_are_the_same() -> None:
     )
     assert wave.plan.recomputed > 0
     for _ in range(2):
-        assert_alike(results_of(wave, inputs), expected)
+        same(results_of(wave, inputs), expected)
 
 
 @pytest.mark.parametrize("shape", [(36, 9), SHAPE], ids=["long", "short"])
@@ -190,7 +166,7 @@ def test_steps_taken_back_end_where_they_began(name: str, shape: tuple[int, int]
         take_back(*steps)
 
     wave.propagator.reverse = reverse  # type: ignore[method-assign]
-    assert_alike(results_of(wave, inputs), expected)
+    same(results_of(wave, inputs), expected)
     for field, most in zip(wave.propagator.state[2:5], largest[2:], strict=True):
         assert np.abs(field).max() <= 1e-13 * most
     first = [np.abs(field).max() for field in wave.propagator.state[:2]]
