@@ -30,10 +30,14 @@ def wave_of(
     **settings: Any,
 ) -> tuple[ElasticWave, tuple[Any, ...]]:
     """Return a wave with a source and a receiver at the top, below layers if there are any."""
-    above = settings.get("pml_sides", ("top",))
-    top = 0.0 if settings.get("free_surface") else 41.0 if "top" in above else 3.0
+    if settings.get("free_surface"):
+        first = 0.0, 51.5
+    elif "top" in settings.get("pml_sides", ("top",)):
+        first = 45.0, 54.0  # where a shear stress is
+    else:
+        first = 3.0, 51.5
     places = {
-        "sources": [[[top, 51.5]], [[40.0, 60.0]]], "receivers": [[top, 55.0], [50.0, 60.0]],
+        "sources": [[first], [[40.0, 60.0]]], "receivers": [[first[0], 55.0], [50.0, 60.0]],
     }  # fmt: skip
     layers = {"pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH}
     grid = CartesianGrid(shape, comm, dims)
