@@ -41,6 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         **SPACE, "pml_sides": ("top", "front", "right"), "order": 2,
     },
     "space, no layers": {**SPACE, "pml_sides": ()},
+    "space, thin layers far from each other": {**SPACE, "pml_width": 2, "shape": (8, 8, 17)},
 }  # fmt: skip
 PLANE = [name for name in SETTINGS if not name.startswith("space")]
 
