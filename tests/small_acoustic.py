@@ -24,6 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "free surface": {
         "free_surface": True,
         "pml_sides": ("bottom", "right"),
+        "shape": (10, 10),
         # Interpolated from nodes on the surface, too.
         "sources": [[[3.0, 51.5]], [[14.0, 60.0]]],
         "receivers": [[6.0, 55.0], [50.0, 60.0]],
