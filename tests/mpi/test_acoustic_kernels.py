@@ -83,11 +83,36 @@ def results_of(comm: MPI.Comm, name: str, **settings: Any) -> list[Any]:
     return [whole, comm.allreduce(of_wavelets), *fields]
 
 
+def assert_ranks_are_as_one(grid: str, **settings: Any) -> None:
+    results = [results_of(comm, grid, **settings) for comm in (MPI.COMM_WORLD, MPI.COMM_SELF)]
+    for found, expected in zip(*results, strict=True):
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
 @pytest.mark.parallel([2, 3])
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_ranks_take_the_steps_of_one(name: str, grid: str) -> None:
-    results = [results_of(comm, grid, **SETTINGS[name]) for comm in (MPI.COMM_WORLD, MPI.COMM_SELF)]
-    for found, expected in zip(*results, strict=True):
-        assert np.abs(expected).max() > 0
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    assert_ranks_are_as_one(grid, **SETTINGS[name])
+
+
+#: Layers that other ranks' rows or columns belong to, and points between them.
+WIDE: dict[str, dict[str, Any]] = {
+    "rows": {
+        "pml_sides": ("top", "bottom"), "pml_width": 33,
+        "sources": [[[366.0, 51.5]], [[343.0, 60.0]]],
+        "receivers": [[365.0, 50.0], [340.0, 55.0], [400.0, 60.0]],
+    },
+    "columns": {
+        "pml_sides": ("left", "right"), "pml_width": 9,
+        "sources": [[[41.0, 136.0]], [[40.0, 120.0]]],
+        "receivers": [[50.0, 113.0], [50.0, 142.0], [41.0, 160.0]],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("grid", WIDE)
+def test_layers_across_borders(grid: str) -> None:
+    assert_ranks_are_as_one(grid, **WIDE[grid])
