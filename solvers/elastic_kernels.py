@@ -940,7 +940,7 @@ def _add_gradients(
     rows: Any, base: int, level: int, g: Any, s: Any, kept: Any, geometry: Any
 ) -> None:
     """The moduli's gradients in rows; row ``base + row`` of what is kept has the velocities."""
-    half0, half1, _, node1, w, surface, width = geometry
+    half0, half1, _, node1, w, _, width = geometry
     for row in rows:
         _strain_gradients(g, s, kept, base + row, row, width, w)
         if half0.slot[row] >= 0:
@@ -989,7 +989,7 @@ def _adjoint_stresses(
     line: int,
 ) -> None:  # fmt: skip
     """Rows of the transpose of ``_velocities``, with the gradients if there is a past."""
-    half0, half1, _, node1, w, surface, width = geometry
+    half0, half1, _, node1, w, _, width = geometry
     w01, w02, w11, w12 = w
     sides = 2 if len(half1.lines) else 0
     for row in rows:
