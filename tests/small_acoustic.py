@@ -33,7 +33,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "thin layers far from each other": {"pml_width": 2, "shape": (12, 21)},
     "space": SPACE,
     "space, free surfaces": {
-        **SPACE, "free_surface": ("top", "back", "right"), "pml_sides": ("bottom", "left"),
+        **SPACE, "free_surface": ("top", "front", "back", "right"), "pml_sides": ("bottom", "left"),
         "sources": [[[3.0, 48.0, 51.5]], [[14.0, 88.0, 103.0]]],
         "receivers": [[6.0, 51.0, 55.0], [50.0, 90.5, 60.0]],
     },
