@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from typing import Any
@@ -15,7 +14,7 @@ from adjoint.solvers.disjoint import disjoint, get, put
 from adjoint.solvers.unsigned import interpreted
 from tests import small_acoustic, small_elastic
 from tests.aliases import watch
-from tests.jobs import ROOT
+from tests.jobs import ROOT, environment
 from tests.shares import alone
 from tests.small_acoustic import same
 
@@ -30,7 +29,8 @@ only_interpreted = pytest.mark.skipif(not interpreted, reason="loops are compile
 def test_with_interpreted_kernels() -> None:
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
-        cwd=ROOT, env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True,
+        cwd=ROOT, env={**environment(), "NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True,
+        timeout=240,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout
     assert " passed, 1 skipped" in found.stdout
