@@ -146,7 +146,6 @@ class AcousticPropagator(Propagator):
         self._initial = inputs[2:]
         self._velocity = velocity
         self._square(velocity**2, self._medium.c2)
-        self._parts[...] = 0
 
     def _square(self, square: Array, padded: Array) -> None:
         """Lay a coefficient at nodes into a padded array: neighbours' nodes, edges continued."""
@@ -181,12 +180,8 @@ class AcousticPropagator(Propagator):
         for level, value in zip((1, 0), initial):
             inner = fields.u[level][self._inner]
             inner[...] = value
-            self._clear_surfaces(inner)
-
-    def _clear_surfaces(self, inner: Array) -> None:
-        """Set a field of the patch to zero on free surfaces."""
-        for surface in self._surfaces:
-            inner[surface] = 0
+            for surface in self._surfaces:
+                inner[surface] = 0
 
     def _amplitudes(self, wavelets: Array, run: int) -> Array:
         """Return what sources add to the field, (local sources, steps)."""
@@ -241,7 +236,10 @@ class AcousticPropagator(Propagator):
             self._scatter(new)
 
     def _scatter(self, new: Array) -> None:
-        """Add to ``new`` what a change of ``c²`` scatters of the field that a step began with."""
+        """Add to ``new`` what a change of ``c²`` scatters of the field that a step began with.
+
+        On a free surface this is zero: fluxes are alike on both sides.
+        """
         *fluxes, last = self._dfields.phi
         fluxes = [*(levels[0] for levels in fluxes), last]
         g, cut = self._ghost, self.padding.cut
@@ -268,7 +266,6 @@ class AcousticPropagator(Propagator):
             remembered = np.moveaxis(phi, axis, 0)[(slice(None), *owned)]
             remembered[inside] += more
             target[rows] += more
-        self._clear_surfaces(new[self._inner])
 
     def result_tangents(self) -> tuple[Array, ...]:
         return (self._collection.forward(self._dparts),)
@@ -302,10 +299,8 @@ class AcousticPropagator(Propagator):
         np.add.at(self._wavelets_bar[run], index, self._series_bar * self.dtype.type(self._scale))
         lam = self._lam.u
         levels = (lam[1 - self._back], -lam[self._back])
-        for total, level in zip(self._initial_bar, levels):
-            inner = level[self._inner].copy()
-            self._clear_surfaces(inner)
-            total += inner
+        for total, level in zip(self._initial_bar, levels):  # zero on free surfaces
+            total += level[self._inner]
 
     def gradients(self) -> tuple[Array | None, ...]:
         square = sum(self._at_nodes(total, axis) for axis, total in enumerate(self._totals))

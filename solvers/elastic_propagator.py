@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from math import prod
 from typing import Any, NamedTuple
 
@@ -122,10 +123,8 @@ class ElasticPropagator(Propagator):
         weights = tuple(real(c / h) for h in spacing for c in (_NEAR, _FAR))
         self._geometry = (*half, *node, weights, self._surface, width)
         self._half, self._node, self._weights = half, node, weights
-        self._outside = (
-            top and not surface, grid.stop[0] == grid.shape[0],
-            grid.start[1] == 0, grid.stop[1] == grid.shape[1],
-        )  # fmt: skip
+        #: Of each axis, whether the patch ends where the grid does.
+        self._last = [stop == length for stop, length in zip(grid.stop, grid.shape)]
         halo = HaloExchange(grid, ghost)
         self._halos = {count: halo.buffers(count, self.dtype) for count in (2, 3, 5)}
         self._halo_model = HaloExchange(grid, ghost, corners=True).buffers(2, self.dtype)
@@ -144,10 +143,7 @@ class ElasticPropagator(Propagator):
         self._halves = Wavefront(rows.start, rows.stop, threads, 1, fused=False).forward()
         self._rows = self.padding.lines(2 * front.parts)
         # One row more than lines: it stays zero, for lines outside of the layers.
-        self._z = tuple(
-            self.padding.lines(len(strip.lines) + 1)
-            for strip in (node[0], half[0], half[0], node[0])
-        )
+        self._z = tuple(self.padding.lines(len(node[0].lines) + 1) for _ in range(4))
         # Where each field's parts of traces are among all of them.
         ends = np.cumsum([0, *(c.rows(self.runs - 1).stop for c in self._collections.values())])
         self._places = {name: slice(*pair) for name, *pair in zip(fields, ends, ends[1:])}
@@ -162,12 +158,10 @@ class ElasticPropagator(Propagator):
 
     def _new_fields(self) -> tuple[Array, ...]:
         """Return v0, v1, the stresses, and the layers' memories, all zero."""
-        fields, lines = self.padding.fields, self.padding.lines
-        half, node = [len(h.lines) for h in self._half], [len(n.lines) for n in self._node]
-        side = self._sides
-        p = (lines(half[0]), side(node[1]), lines(node[0]), side(half[1]))
-        q = (lines(node[0]), side(half[1]), lines(half[0]), side(node[1]))
-        return (*(fields() for _ in range(5)), *p, *q)
+        rows, columns = (len(strip.lines) for strip in self._node)  # as many as half points
+        fields = [self.padding.fields() for _ in range(5)]
+        memories = [(self.padding.lines(rows), self._sides(columns)) for _ in range(4)]
+        return (*fields, *chain(*memories))
 
     def _sides(self, count: int, *leading: int) -> Array:
         """Return zeros for so many columns of each row, in whole cache lines."""
@@ -211,25 +205,21 @@ class ElasticPropagator(Propagator):
         lam, mu, rho, self._mechanisms, self._wavelets = inputs
         self._model = self._padded(lam, mu, rho)
         self._b, self._c = self._coefficients(*self._model)
-        self._parts[...] = 0
 
     def _padded(self, lam: Array, mu: Array, rho: Array) -> tuple[Array, Array, Array]:
-        """Return λ (as it is), and µ and ρ with their neighbours' nodes and edges continued."""
+        """Return λ (as it is), and µ and ρ with the nodes below and to the right, edges continued.
+
+        Those above and to the left are not averaged with a patch's own.
+        """
         padded = [self.padding.fields() for _ in range(2)]
         for whole, own in zip(padded, (mu, rho)):
             whole[self._inner] = own
         self._halo_model.forward(self._cut(padded))
         g = self._kernels.GHOST
-        low, high, left, right = self._outside
         for whole in self._cut(padded):
-            if low or self._surface:
-                whole[:g] = whole[g]
-            if high:
-                whole[-g:] = whole[-g - 1]
-            if left:
-                whole[:, :g] = whole[:, g : g + 1]
-            if right:
-                whole[:, -g:] = whole[:, -g - 1 : -g]
+            for axis in np.flatnonzero(self._last):
+                lines = np.moveaxis(whole, axis, 0)
+                lines[-g:] = lines[-g - 1]
         return lam, padded[0], padded[1]
 
     def _coefficients(
@@ -322,7 +312,7 @@ class ElasticPropagator(Propagator):
                     n, stop, first, phase, v, s, self._b, self._c, p, q, *self._geometry,
                     self._source_points, self._receiver_points, kept is not None, flat,
                 )  # fmt: skip
-        if kept is not None and self.backwards:
+        if kept is not None:  # there is no such level unless steps are taken back
             for last_field, field in zip(kept.last, self._fields):
                 last_field[...] = field
 
@@ -450,8 +440,6 @@ class ElasticPropagator(Propagator):
                 rate[lines[own]] += memory[own][:, self._inner[1]]
             else:
                 rate[:, lines[own]] += memory[g:-g, : len(own)][:, own]
-        if self._surface:
-            rates[0][0] = 0
         return rates[0], rates[1], rates[2]
 
     def result_tangents(self) -> tuple[Array, ...]:
@@ -537,13 +525,13 @@ class ElasticPropagator(Propagator):
                     total[0] /= 2
         own, m = mu[x, y], self._c[1][x, y]
         bulk = sums[0] / (2 * (lam + own))
-        lam_bar, mu_bar = bulk.copy(), bulk + sums[1] / (2 * own)
+        lam_bar, mu_bar = bulk, bulk + sums[1] / (2 * own)
         if self._surface:
             a, b = _plane_modulus(lam[0], own[0])
             modulus_bar = sums[0][0] / (2 * m[0]) * dt
             lam_bar[0], mu_bar[0] = modulus_bar * a, modulus_bar * b
         mu_padded, rho_padded = (self.padding.fields() for _ in range(2))
-        mu_padded[x, y] += mu_bar
+        mu_padded[x, y] = mu_bar
         shear = sums[2] * self._c[2][x, y] / (4 * dt)
         for corner in _CORNERS:
             at = _shifted(self._inner, *corner)
@@ -560,16 +548,10 @@ class ElasticPropagator(Propagator):
     def _fold(self, padded: Sequence[Array]) -> None:
         """The transpose of ``_padded``: bring ghosts' parts to their owners."""
         g = self._kernels.GHOST
-        low, high, left, right = self._outside
         for whole in padded:
-            for present, axis, near, far in (
-                (right, 1, slice(-g, None), -g - 1), (left, 1, slice(0, g), g),
-                (high, 0, slice(-g, None), -g - 1), (low or self._surface, 0, slice(0, g), g),
-            ):  # fmt: skip
-                if present:
-                    lines = np.moveaxis(whole, axis, 0)
-                    lines[far] += lines[near].sum(axis=0)
-                    lines[near] = 0
+            for axis in reversed(np.flatnonzero(self._last)):
+                lines = np.moveaxis(whole, axis, 0)
+                lines[-g - 1] += lines[-g:].sum(axis=0)
         self._halo_model.adjoint(padded)
 
 

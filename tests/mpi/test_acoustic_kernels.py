@@ -59,7 +59,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def results_of(comm: MPI.Comm, name: str, **settings: Any) -> list[Any]:
-    """Return the whole traces, and the gradients of half of their energy."""
+    """Return the whole traces, their tangents, and the gradients of half of their energy."""
     shape, shared, places = GRIDS[name]
     dims = tuple(comm.size if axis == shared else 1 for axis in range(len(shape)))
     grid = CartesianGrid(shape, comm, dims)
@@ -71,16 +71,21 @@ def results_of(comm: MPI.Comm, name: str, **settings: Any) -> list[Any]:
     velocity = 2000 + 800 * random.random(shape)[patch]
     wavelets = 1e3 * random.standard_normal((2, 1, STEPS))
     initial = (field[patch] for field in random.standard_normal((2, *shape)))
-    with Tape(comm=comm) as tape:
-        watched = [tape.watch(x) for x in (velocity, wavelets, *initial)]
+    inputs = [velocity, wavelets, *initial]
+    with Tape(comm=comm, persistent=True) as tape:
+        watched = [tape.watch(x) for x in inputs]
         traces = wave(*watched)
+    (tangent,) = tape.jvp([traces], watched, [0.1 * x**2 for x in inputs])
     of_velocity, of_wavelets, *of_initial = tape.vjp([traces], [traces.value], watched)
-    whole = np.zeros((2, 3, STEPS))
-    for index, part in comm.allgather((wave.receivers, traces.value)):
-        whole[:, index] = part
+    found = []
+    for mine in (traces.value, tangent):
+        whole = np.zeros((2, 3, STEPS))
+        for index, part in comm.allgather((wave.receivers, mine)):
+            whole[:, index] = part
+        found.append(whole)
     fields = [comm.bcast(GatherField(grid)(field)) for field in (of_velocity, *of_initial)]
     # Each rank has its own copy of the wavelets, and a gradient for it.
-    return [whole, comm.allreduce(of_wavelets), *fields]
+    return [*found, comm.allreduce(of_wavelets), *fields]
 
 
 def assert_ranks_are_as_one(grid: str, **settings: Any) -> None:

@@ -19,21 +19,32 @@ pytestmark = [
 
 STEPS = 5
 #: By the axis that is shared out, a grid and points near the borders of two ranks and of three: one
-#: with room for two steps in a sweep, and a point on a row of half points; one in which rows of two
-#: ranks have no columns without use at the end.
+#: with room for three steps in a sweep on the first of two ranks, for two on the second and on two
+#: of three, and a point on a row of half points; one in which rows of two ranks have no columns
+#: without use at the end.
 GRIDS: dict[int, tuple[tuple[int, int], dict[str, Any]]] = {
-    0: ((34, 9), {"sources": [[[41.0, 51.5]], [[166.0, 60.0]]],
-                  "receivers": [[118.0, 50.0], [175.0, 60.0], [50.0, 55.0]]}),
+    0: ((47, 9), {"sources": [[[41.0, 51.5]], [[236.0, 60.0]]],
+                  "receivers": [[168.0, 50.0], [245.0, 60.0], [50.0, 55.0]]}),
     1: ((9, 24), {"sources": [[[41.0, 51.5]], [[40.0, 136.0]]],
                   "receivers": [[50.0, 93.0], [50.0, 142.0], [41.0, 55.0]]}),
+}  # fmt: skip
+#: By the axis, layers that other ranks' rows or columns belong to, and points between them.
+WIDE: dict[int, dict[str, Any]] = {
+    0: {"pml_sides": ("top", "bottom"), "pml_width": 19,
+        "sources": [[[206.0, 51.5]], [[236.0, 60.0]]],
+        "receivers": [[215.0, 50.0], [245.0, 60.0], [226.0, 55.0]]},
+    1: {"pml_sides": ("left", "right"), "pml_width": 9,
+        "sources": [[[41.0, 136.0]], [[40.0, 150.0]]],
+        "receivers": [[50.0, 113.0], [50.0, 142.0], [41.0, 160.0]]},
 }  # fmt: skip
 
 
 def results_of(comm: MPI.Comm, axis: int, **settings: Any) -> list[Any]:
     """Return the whole traces, their tangents, and the gradients of half of their energy."""
     shape, places = GRIDS[axis]
+    settings = {**places, **settings}
     dims = (comm.size, 1) if axis == 0 else (1, comm.size)
-    wave, inputs = wave_of(STEPS, shape, comm, dims, **places, **settings)
+    wave, inputs = wave_of(STEPS, shape, comm, dims, **settings)
     with Tape(comm=comm, persistent=True) as tape:
         watched = [tape.watch(x) for x in inputs]
         traces = list(scaled(wave, *watched))
@@ -44,11 +55,20 @@ def results_of(comm: MPI.Comm, axis: int, **settings: Any) -> list[Any]:
     # Each rank has its own copy of wavelets and mechanisms, and a gradient for it.
     found += [comm.allreduce(wavelets), comm.allreduce(mechanisms)]
     for mine in (*values, *tangents):
-        whole = np.zeros((2, len(places["receivers"]), STEPS))
+        whole = np.zeros((2, len(settings["receivers"]), STEPS))
         for index, part in comm.allgather((wave.receivers, mine)):
             whole[:, index] = part
         found.append(whole)
     return found
+
+
+def assert_ranks_are_as_one(axis: int, backwards: bool, **settings: Any) -> None:
+    """Also with steps taken back: one rank keeps what the others do not."""
+    many = results_of(MPI.COMM_WORLD, axis, backwards=backwards, **settings)
+    one = results_of(MPI.COMM_SELF, axis, **settings)
+    for found, expected in zip(many, one, strict=True):
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
 @pytest.mark.parallel([2, 3])
@@ -56,9 +76,11 @@ def results_of(comm: MPI.Comm, axis: int, **settings: Any) -> list[Any]:
 @pytest.mark.parametrize("axis", GRIDS)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_ranks_take_the_steps_of_one(name: str, axis: int, backwards: bool) -> None:
-    """Also back: one rank keeps what they do not."""
-    many = results_of(MPI.COMM_WORLD, axis, backwards=backwards, **SETTINGS[name])
-    one = results_of(MPI.COMM_SELF, axis, **SETTINGS[name])
-    for found, expected in zip(many, one, strict=True):
-        assert np.abs(expected).max() > 0
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    assert_ranks_are_as_one(axis, backwards, **SETTINGS[name])
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("axis", WIDE)
+def test_layers_across_borders(axis: int, backwards: bool) -> None:
+    assert_ranks_are_as_one(axis, backwards, **WIDE[axis])
