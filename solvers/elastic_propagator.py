@@ -86,7 +86,6 @@ class ElasticPropagator(Propagator):
         dtype: Any,
     ) -> None:
         import numba
-        from mpi4py import MPI
 
         from . import elastic_kernels as kernels
 
@@ -132,12 +131,10 @@ class ElasticPropagator(Propagator):
         self._nothing = self._flat(self.new_kept(0))
         shared = grid.start[0] > 0, grid.stop[0] < grid.shape[0]
         rows, threads = self._inner[0], numba.get_num_threads()
-        # Half steps may follow each other in one sweep where they need no other rank's columns.
+        # Half steps may follow each other in one sweep where they need no other rank's columns. As
+        # there is an exchange before each of them, ranks may differ in how many do.
         fused = grid.dims[1] == 1
         front = Wavefront(rows.start, rows.stop, threads, SWEPT, shared, fused)
-        if fused:  # exchanges are made together
-            most = self.comm.allreduce(front.steps, MPI.MIN)
-            front = Wavefront(rows.start, rows.stop, threads, most, shared, fused)
         self._swept, self._phases = front.steps, front.forward()
         self._ready, self._phases_back = front.reverse()
         self._halves = Wavefront(rows.start, rows.stop, threads, 1, fused=False).forward()
