@@ -50,14 +50,17 @@ def wave_of(
     steps: int = STEPS, shape: tuple[int, ...] = SHAPE, spacing: Any = SPACING, **settings: Any
 ) -> tuple[AcousticWave, tuple[Any, ...]]:
     usual = {
-        "sources": [[[43.0, 51.5]], [[40.0, 60.0]]], "receivers": [[41.0, 55.0], [50.0, 60.0]],
+        "sources": [[[43.0, 51.5], [50.0, 55.0]], [[40.0, 60.0], [40.0, 60.0]]],
+        "receivers": [[41.0, 55.0], [50.0, 60.0]],
         "pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH,
     }  # fmt: skip
     grid = CartesianGrid(shape, MPI.COMM_SELF)
-    wave = AcousticWave(grid, spacing, DT, steps, **{**usual, **settings})
+    settings = {**usual, **settings}
+    wave = AcousticWave(grid, spacing, DT, steps, **settings)
     random = np.random.default_rng(3)
     velocity = 2000 + 800 * random.random(shape)
-    wavelets = 1e3 * random.standard_normal((2, 1, steps))
+    *count, _ = np.shape(settings["sources"])
+    wavelets = 1e3 * random.standard_normal((*count, steps))
     return wave, (velocity, wavelets, *random.standard_normal((2, *shape)))
 
 

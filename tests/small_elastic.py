@@ -29,7 +29,7 @@ def wave_of(
     dims: tuple[int, int] | None = None,
     **settings: Any,
 ) -> tuple[ElasticWave, tuple[Any, ...]]:
-    """Return a wave with a source and a receiver at the top, below layers if there are any."""
+    """Return a wave of two shots, with points at the top, below layers if there are any."""
     if settings.get("free_surface"):
         first = 0.0, 51.5
     elif "top" in settings.get("pml_sides", ("top",)):
@@ -37,16 +37,19 @@ def wave_of(
     else:
         first = 3.0, 51.5
     places = {
-        "sources": [[first], [[40.0, 60.0]]], "receivers": [[first[0], 55.0], [50.0, 60.0]],
+        "sources": [[first, [50.0, 55.0]], [[40.0, 60.0], [40.0, 60.0]]],
+        "receivers": [[first[0], 55.0], [50.0, 60.0]],
     }  # fmt: skip
     layers = {"pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH}
     grid = CartesianGrid(shape, comm, dims)
-    wave = ElasticWave(grid, SPACING, DT, steps, record=FIELDS, **{**places, **layers, **settings})
+    settings = {**places, **layers, **settings}
+    wave = ElasticWave(grid, SPACING, DT, steps, record=FIELDS, **settings)
     random = np.random.default_rng(3)
     patch = tuple(map(slice, grid.start, grid.stop))
     lam, mu, rho = ((low + random.random(shape))[patch] for low in (3.0, 2.0, 1.5))
-    mechanisms = random.standard_normal((2, 1, 5))
-    return wave, (lam, mu, rho, random.standard_normal((2, 1, steps)), mechanisms)
+    *count, _ = np.shape(settings["sources"])
+    mechanisms = random.standard_normal((*count, 5))
+    return wave, (lam, mu, rho, random.standard_normal((*count, steps)), mechanisms)
 
 
 def scaled(wave: ElasticWave, *inputs: Any) -> Any:

@@ -39,7 +39,7 @@ def in_space(*shape: int) -> dict[str, Any]:
 #: of two ranks have no columns without use at the end.
 GRIDS: dict[str, tuple[tuple[int, ...], int, dict[str, Any]]] = {
     "rows": ((75, 9), 0, {
-        "sources": [[[366.0, 51.5]], [[243.0, 60.0]]],
+        "sources": [[[366.0, 51.5], [243.0, 60.0]], [[243.0, 60.0], [240.0, 50.0]]],
         "receivers": [[365.0, 50.0], [508.0, 55.0], [90.0, 60.0]],
     }),
     "columns": ((9, 24), 1, {
@@ -65,11 +65,13 @@ def results_of(comm: MPI.Comm, name: str, **settings: Any) -> list[Any]:
     grid = CartesianGrid(shape, comm, dims)
     layers = {"pml_velocity": SPEED, "pml_frequency": FREQUENCY, "pml_width": WIDTH}
     spacing = SPACING[grid.ndim]
-    wave = AcousticWave(grid, spacing, DT, STEPS, **{**places, **layers, **settings})
+    settings = {**places, **layers, **settings}
+    wave = AcousticWave(grid, spacing, DT, STEPS, **settings)
     random = np.random.default_rng(3)
     patch = tuple(map(slice, grid.start, grid.stop))
     velocity = 2000 + 800 * random.random(shape)[patch]
-    wavelets = 1e3 * random.standard_normal((2, 1, STEPS))
+    *count, _ = np.shape(settings["sources"])
+    wavelets = 1e3 * random.standard_normal((*count, STEPS))
     initial = (field[patch] for field in random.standard_normal((2, *shape)))
     inputs = [velocity, wavelets, *initial]
     with Tape(comm=comm, persistent=True) as tape:

@@ -23,9 +23,9 @@ STEPS = 5
 #: of three, and a point on a row of half points; one in which rows of two ranks have no columns
 #: without use at the end.
 GRIDS: dict[int, tuple[tuple[int, int], dict[str, Any]]] = {
-    0: ((47, 9), {"sources": [[[41.0, 51.5]], [[236.0, 60.0]]],
+    0: ((47, 9), {"sources": [[[41.0, 51.5], [236.0, 60.0]], [[236.0, 60.0], [237.0, 50.0]]],
                   "receivers": [[168.0, 50.0], [245.0, 60.0], [50.0, 55.0]]}),
-    1: ((9, 24), {"sources": [[[41.0, 51.5]], [[40.0, 136.0]]],
+    1: ((9, 24), {"sources": [[[41.0, 51.5], [40.0, 136.0]], [[40.0, 136.0], [41.0, 90.0]]],
                   "receivers": [[50.0, 93.0], [50.0, 142.0], [41.0, 55.0]]}),
 }  # fmt: skip
 #: By the axis, layers that other ranks' rows or columns belong to, and points between them.
