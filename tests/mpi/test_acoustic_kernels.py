@@ -12,6 +12,7 @@ from adjoint import Tape
 from adjoint.comm import CartesianGrid, GatherField
 from adjoint.solvers import AcousticWave
 from tests.plain_layers import DT, FREQUENCY, SPEED, WIDTH
+from tests.schedules import SCHEDULES
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:AcousticWave. .* nodes for the shortest"),
@@ -90,18 +91,27 @@ def results_of(comm: MPI.Comm, name: str, **settings: Any) -> list[Any]:
     return [*found, comm.allreduce(of_wavelets), *fields]
 
 
-def assert_ranks_are_as_one(grid: str, **settings: Any) -> None:
-    results = [results_of(comm, grid, **settings) for comm in (MPI.COMM_WORLD, MPI.COMM_SELF)]
-    for found, expected in zip(*results, strict=True):
+#: What is kept; a block begins in the middle of the run, with the other level of the field.
+LOOPS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "blocks": {"schedule": SCHEDULES["Revolve"], "block": 3},
+}
+
+
+def assert_ranks_are_as_one(grid: str, loop: str, **settings: Any) -> None:
+    many = results_of(MPI.COMM_WORLD, grid, **LOOPS[loop], **settings)
+    one = results_of(MPI.COMM_SELF, grid, **settings)
+    for found, expected in zip(many, one, strict=True):
         assert np.abs(expected).max() > 0
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
 @pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("name", SETTINGS)
-def test_ranks_take_the_steps_of_one(name: str, grid: str) -> None:
-    assert_ranks_are_as_one(grid, **SETTINGS[name])
+def test_ranks_take_the_steps_of_one(name: str, grid: str, loop: str) -> None:
+    assert_ranks_are_as_one(grid, loop, **SETTINGS[name])
 
 
 #: Layers that other ranks' rows or columns belong to, and points between them.
@@ -120,6 +130,7 @@ WIDE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("grid", WIDE)
-def test_layers_across_borders(grid: str) -> None:
-    assert_ranks_are_as_one(grid, **WIDE[grid])
+def test_layers_across_borders(grid: str, loop: str) -> None:
+    assert_ranks_are_as_one(grid, loop, **WIDE[grid])

@@ -10,6 +10,7 @@ from mpi4py import MPI
 
 from adjoint import Tape
 from adjoint.comm import GatherField
+from tests.schedules import SCHEDULES
 from tests.small_elastic import SETTINGS, scaled, wave_of
 
 pytestmark = [
@@ -38,6 +39,14 @@ WIDE: dict[int, dict[str, Any]] = {
         "receivers": [[50.0, 113.0], [50.0, 142.0], [41.0, 160.0]]},
 }  # fmt: skip
 
+#: What is kept. Blocks of other lengths than sweeps begin in the middle of the run.
+LOOPS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "blocks": {"schedule": SCHEDULES["Revolve"], "block": 3},
+    "backwards": {"backwards": True},
+    "blocks backwards": {"backwards": True, "schedule": SCHEDULES["Revolve"], "block": 3},
+}
+
 
 def results_of(comm: MPI.Comm, axis: int, **settings: Any) -> list[Any]:
     """Return the whole traces, their tangents, and the gradients of half of their energy."""
@@ -62,9 +71,9 @@ def results_of(comm: MPI.Comm, axis: int, **settings: Any) -> list[Any]:
     return found
 
 
-def assert_ranks_are_as_one(axis: int, backwards: bool, **settings: Any) -> None:
-    """Also with steps taken back: one rank keeps what the others do not."""
-    many = results_of(MPI.COMM_WORLD, axis, backwards=backwards, **settings)
+def assert_ranks_are_as_one(axis: int, loop: str, **settings: Any) -> None:
+    """Also where one rank keeps what the others take back or compute once more."""
+    many = results_of(MPI.COMM_WORLD, axis, **LOOPS[loop], **settings)
     one = results_of(MPI.COMM_SELF, axis, **settings)
     for found, expected in zip(many, one, strict=True):
         assert np.abs(expected).max() > 0
@@ -72,15 +81,15 @@ def assert_ranks_are_as_one(axis: int, backwards: bool, **settings: Any) -> None
 
 
 @pytest.mark.parallel([2, 3])
-@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("axis", GRIDS)
 @pytest.mark.parametrize("name", SETTINGS)
-def test_ranks_take_the_steps_of_one(name: str, axis: int, backwards: bool) -> None:
-    assert_ranks_are_as_one(axis, backwards, **SETTINGS[name])
+def test_ranks_take_the_steps_of_one(name: str, axis: int, loop: str) -> None:
+    assert_ranks_are_as_one(axis, loop, **SETTINGS[name])
 
 
 @pytest.mark.parallel([2, 3])
-@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("axis", WIDE)
-def test_layers_across_borders(axis: int, backwards: bool) -> None:
-    assert_ranks_are_as_one(axis, backwards, **WIDE[axis])
+def test_layers_across_borders(axis: int, loop: str) -> None:
+    assert_ranks_are_as_one(axis, loop, **WIDE[axis])
