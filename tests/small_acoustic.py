@@ -37,6 +37,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "sources": [[[3.0, 48.0, 51.5]], [[14.0, 88.0, 103.0]]],
         "receivers": [[6.0, 51.0, 55.0], [50.0, 90.5, 60.0]],
     },
+    # Of two opposite sides, one.
+    "space, surfaces beside layers": {
+        **SPACE, "free_surface": ("bottom", "front", "right"), "pml_sides": ("top", "left"),
+    },
     "space, three layers, second order": {
         **SPACE, "pml_sides": ("top", "front", "right"), "order": 2,
     },

@@ -134,13 +134,16 @@ def test_how_blocks_of_lines_are_shared_out_does_not_matter() -> None:
         same(outcome_of(threads, block), expected)
 
 
-def test_steps_are_taken_one_by_one_where_shares_are_short(monkeypatch: Any) -> None:
+@pytest.mark.parametrize(("threads", "most"), [(2, 6), (3, 4)])
+def test_steps_are_taken_one_by_one_where_shares_are_short(
+    threads: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = values_of(*wave_of())
-    monkeypatch.setattr(numba, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
     wave, inputs = wave_of()
     assert wave.propagator._stepper.steps == 1
     same(values_of(wave, inputs), expected)
-    assert wave_of(shape=TALL)[0].propagator._stepper.steps == 4
+    assert wave_of(shape=TALL)[0].propagator._stepper.steps == most
 
 
 @pytest.mark.parametrize("name", SETTINGS)
