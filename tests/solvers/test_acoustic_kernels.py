@@ -160,6 +160,8 @@ def test_blocks_of_steps_keep_what_the_whole_run_keeps(name: str) -> None:
         blocks = list(zip(ends, ends[1:]))
         kept = [loop.new_kept(last - first) for first, last in blocks]
         for (first, last), levels in zip(blocks, kept):
+            assert loop.kept_bytes(last - first) == sum(level.nbytes for level in levels)
+        for (first, last), levels in zip(blocks, kept):
             loop.advance(first, last, levels)
         loop.begin_reverse(1)
         for (first, last), levels in reversed(list(zip(blocks, kept))):

@@ -129,6 +129,14 @@ def test_derivatives(name: str) -> None:
     check_vjp(program, *inputs)
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_bytes_that_are_kept(name: str, backwards: bool) -> None:
+    loop = wave_of(backwards=backwards, **SETTINGS[name])[0].propagator
+    for steps in (0, 1, 3):
+        assert loop.kept_bytes(steps) == sum(level.nbytes for level in loop.new_kept(steps))
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_number_of_threads_does_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shares of the rows, and what is left about their borders, make the same steps."""
