@@ -37,8 +37,9 @@ HERE = Path(__file__).parent
 PACKAGES = ("adjoint/ops", "comm", "nn", "solvers")
 RELEVANT = tomllib.loads((HERE / "relevant.toml").read_text())
 ENTRIES: list[dict[str, Any]] = RELEVANT["entry"]
-EQUIVALENT = {
-    (e["file"], e["line"], e["fault"])
+#: By file, line and fault, which of several alike change no result; none: the only one does not.
+EQUIVALENT: dict[tuple[str, str, str], list[int]] = {
+    (e["file"], e["line"], e["fault"]): e.get("places", [])
     for e in tomllib.loads((HERE / "equivalent.toml").read_text())["equivalent"]
 }
 #: Seconds between lines that tell how far a file's faults have been tried.
@@ -121,16 +122,26 @@ def entry_of(file: str) -> dict[str, Any]:
     return {}
 
 
-def selection(file: str, scope: set[str], options: argparse.Namespace) -> list[Mutation]:
-    """Return a file's faults in random order, one of each kind in turn."""
+def alike_in(file: str, scope: set[str]) -> dict[tuple[str, str], list[Mutation]]:
+    """Return a file's faults, those of one name in lines of one text together, in their order."""
     source = (ROOT / file).read_bytes()
     lines = source.decode().splitlines()
-    kinds: dict[str, list[Mutation]] = {}
+    alike: dict[tuple[str, str], list[Mutation]] = {}
     for mutation in mutations(source, scope):
-        known = (file, lines[mutation.line - 1].strip(), mutation.name) in EQUIVALENT
-        elsewhere = options.line and mutation.line not in options.line
-        if not known and not elsewhere and options.fault in mutation.name:
-            kinds.setdefault(mutation.kind, []).append(mutation)
+        alike.setdefault((lines[mutation.line - 1].strip(), mutation.name), []).append(mutation)
+    return alike
+
+
+def selection(file: str, scope: set[str], options: argparse.Namespace) -> list[Mutation]:
+    """Return a file's faults in random order, one of each kind in turn."""
+    kinds: dict[str, list[Mutation]] = {}
+    for (line, fault), alike in alike_in(file, scope).items():
+        places = EQUIVALENT.get((file, line, fault))
+        for place, mutation in enumerate(alike, 1):
+            known = places is not None and place in (places or [1])
+            elsewhere = options.line and mutation.line not in options.line
+            if not known and not elsewhere and options.fault in fault:
+                kinds.setdefault(mutation.kind, []).append(mutation)
     generator = random.Random(f"{options.seed} {file}")
     for found in kinds.values():
         generator.shuffle(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 FLIPS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Add: (ast.Sub,),
@@ -99,10 +99,14 @@ def mutations(source: bytes, reached: set[str] | None = None) -> list[Mutation]:
     """
     tree = ast.parse(source)
     maker = _Maker(source)
+    distinct: dict[Any, Mutation] = {}
     for name, function in functions(tree):
         if reached is None or name in reached:
             maker.function(function)
-    distinct = {(m.start, m.stop, m.text): m for m in reversed(maker.found) if _compiles(m, source)}
+            for m in reversed(maker.found):
+                if _compiles(m, source, *maker.span(function)):
+                    distinct[m.start, m.stop, m.text] = m
+            maker.found.clear()
     return sorted(distinct.values(), key=lambda m: (m.start, m.kind, m.text))
 
 
@@ -117,9 +121,11 @@ def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
                     yield f"{node.name}.{item.name}", item
 
 
-def _compiles(mutation: Mutation, source: bytes) -> bool:
+def _compiles(mutation: Mutation, source: bytes, start: int, stop: int) -> bool:
+    """Whether the function from ``start`` to ``stop`` still is one."""
+    changed = mutation.apply(source)
     try:
-        ast.parse(mutation.apply(source))
+        ast.parse(changed[start : stop + len(changed) - len(source)])
     except SyntaxError:
         return False
     return True

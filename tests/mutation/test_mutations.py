@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from tests.jobs import ROOT
-from tests.mutation.__main__ import ENTRIES, EQUIVALENT, RELEVANT, entry_of, sources
+from tests.mutation.__main__ import (
+    ENTRIES,
+    EQUIVALENT,
+    RELEVANT,
+    alike_in,
+    entry_of,
+    sources,
+)
 from tests.mutation.mutations import mutations
 from tests.mutation.reach import reached
 from tests.mutation.trial import Trial
@@ -70,10 +77,16 @@ def test_arguments_are_exchanged_where_their_order_matters() -> None:
     assert names == ["arguments: x, y → y, x"]
 
 
-def test_lines_whose_faults_change_no_result_are_there() -> None:
-    for file, line, fault in EQUIVALENT:
-        lines = {text.strip() for text in (ROOT / file).read_text().splitlines()}
-        assert line in lines, f"{file} has no line for {fault}"
+def test_faults_that_change_no_result_are_there() -> None:
+    """And it is said which of several."""
+    scope = reached(ROOT / file for file in sources())
+    files = {file for file, _, _ in EQUIVALENT}
+    alike = {file: alike_in(file, scope[ROOT / file]) for file in files}
+    for (file, line, fault), places in EQUIVALENT.items():
+        count = len(alike[file].get((line, fault), []))
+        assert count, f"{file} has no {fault!r} in {line!r}"
+        assert (count == 1) == (not places), f"{file} has {count} times {fault!r} in {line!r}"
+        assert sorted({*places}) == places and set(places) <= {*range(1, count + 1)}, (line, fault)
 
 
 def test_only_what_rules_call_is_reached(tmp_path: Path) -> None:
@@ -117,13 +130,8 @@ def test_every_file_has_tests_or_is_left_alone() -> None:
         assert alone != bool(entry_of(file)), file
 
 
-def test_the_tests_and_what_changes_no_result_are_there() -> None:
+def test_the_tests_are_there() -> None:
     for entry in ENTRIES:
         for test in entry["tests"]:
             path, _, function = test.split()[1].partition("::")
             assert f"def {function}" in (ROOT / path).read_text(encoding="utf-8"), test
-    lines: dict[str, set[str]] = {}
-    for file in sources():
-        text = (ROOT / file).read_text(encoding="utf-8")
-        lines[file] = {line.strip() for line in text.splitlines()}
-    assert [(file, line) for file, line, _ in EQUIVALENT if line not in lines[file]] == []
