@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 from mpi4py import MPI
 
-from adjoint import Tape
-from adjoint.comm import GatherField
-from tests.schedules import SCHEDULES
 from tests.small_elastic import SETTINGS, scaled, wave_of
+from tests.waves_on_ranks import LOOPS, assert_same, whole_results
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:ElasticWave. .* nodes for the shortest"),
@@ -51,45 +49,20 @@ WIDE: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-#: What is kept. Blocks of other lengths than sweeps begin in the middle of the run.
-LOOPS: dict[str, dict[str, Any]] = {
-    "all": {},
-    "blocks": {"schedule": SCHEDULES["Revolve"], "block": 3},
-    "backwards": {"backwards": True},
-    "blocks backwards": {"backwards": True, "schedule": SCHEDULES["Revolve"], "block": 3},
-}
-
 
 def results_of(comm: MPI.Comm, name: str, **settings: Any) -> list[Any]:
-    """Return the whole traces, their tangents, and the gradients of half of their energy."""
     shape, axis, places = GRIDS[name]
     settings = {**places, **settings}
     dims = (comm.size, 1) if axis == 0 else (1, comm.size)
     wave, inputs = wave_of(STEPS, shape, comm, dims, **settings)
-    with Tape(comm=comm, persistent=True) as tape:
-        watched = [tape.watch(x) for x in inputs]
-        traces = list(scaled(wave, *watched))
-    values = [trace.value for trace in traces]
-    tangents = tape.jvp(traces, watched, [0.1 * x**2 for x in inputs])
-    *fields, wavelets, mechanisms = tape.vjp(traces, values, watched)
-    found = [comm.bcast(GatherField(wave.grid)(field)) for field in fields]
-    # Each rank has its own copy of wavelets and mechanisms, and a gradient for it.
-    found += [comm.allreduce(wavelets), comm.allreduce(mechanisms)]
-    for mine in (*values, *tangents):
-        whole = np.zeros((2, len(settings["receivers"]), STEPS))
-        for index, part in comm.allgather((wave.receivers, mine)):
-            whole[:, index] = part
-        found.append(whole)
-    return found
+    return whole_results(wave, partial(scaled, wave), inputs)
 
 
 def assert_ranks_are_as_one(grid: str, loop: str, **settings: Any) -> None:
     """Also where one rank keeps what the others take back or compute once more."""
     many = results_of(MPI.COMM_WORLD, grid, **LOOPS[loop], **settings)
     one = results_of(MPI.COMM_SELF, grid, **settings)
-    for found, expected in zip(many, one, strict=True):
-        assert np.abs(expected).max() > 0
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    assert_same(many, one)
 
 
 @pytest.mark.parallel([2, 3])
