@@ -313,7 +313,7 @@ def _scaled(path: str, values: Array) -> tuple[int, Array]:
             break
         whole = np.rint(values * divisor)
         scalar = 1 if divisor == 1 else -divisor
-        if np.allclose(whole / divisor, values, rtol=0, atol=1e-9 * max(1.0, largest)):
+        if np.allclose(whole / divisor, values, rtol=0, atol=1e-13 * max(1.0, largest)):
             break
     return scalar, whole.astype(np.int64)
 

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adjoint import communicator
 from adjoint.comm import Allreduce, CartesianGrid, HaloExchange
 from adjoint.solvers import InnerProduct, Tikhonov
 from adjoint.solvers.quasi_newton import LimitedMemory
 from adjoint.testing import check_jvp, check_vjp, dot_test
 
+COMM = communicator()
 CASES = [((9,), 0.3), ((6, 5), (0.5, 0.2)), ((4, 3, 5), 0.4)]
 
 
@@ -87,8 +89,9 @@ def test_bad_arguments_are_an_error_on_all_ranks() -> None:
     grid = CartesianGrid((6, 5))
     with pytest.raises(ValueError, match=r"InnerProduct: length is -1.0, expected 0 or more"):
         InnerProduct(grid, 0.1, -1.0 if grid.rank == grid.size - 1 else 1.0)
-    with pytest.raises(ValueError, match=r"spacing is 0\.0, expected a positive length, or 2"):
-        InnerProduct(grid, 0.0)
+    for spacing in (0.0, [[0.1, 0.2]], (0.1, 0.2, 0.3)):
+        with pytest.raises(ValueError, match=r"spacing is .*, expected a positive length, or 2"):
+            InnerProduct(grid, spacing)  # type: ignore[arg-type]
     bad, whole = np.ones(grid.patch_shape)[int(grid.rank == grid.size - 1) :], grid.patch_shape
     for inner in InnerProduct(grid, 0.1), InnerProduct(grid, 0.1, 0.3):
         with pytest.raises(ValueError, match=r"InnerProduct: u has shape .*, expected"):
@@ -138,3 +141,16 @@ def test_the_recursion_is_the_update_of_a_dense_inverse(length: float | None, pa
     np.testing.assert_array_equal(again.apply(g[own].ravel(), everywhere, 1.5), direction)
     found.update(np.ones(expected.size), -np.ones(expected.size))  # not convex
     assert len(found.pairs) == min(pairs, memory)
+
+
+@pytest.mark.parallel([1, 3])
+def test_an_inverse_hessian_leaves_held_nodes_alone() -> None:
+    """Also where a step moved them before they were held."""
+    random = np.random.default_rng(COMM.rank)
+    step, gradient = random.standard_normal((2, 4))
+    memory = LimitedMemory(COMM, 3)
+    memory.update(step, 2 * step)
+    free = np.array([True, False, True, True])
+    direction = memory.apply(gradient, free, 1.0)
+    assert direction[free].all()
+    assert not direction[~free].any()

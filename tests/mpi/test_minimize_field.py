@@ -461,6 +461,9 @@ def test_a_checksum_knows_places_and_not_ranks() -> None:
     swapped = whole.copy()
     swapped[0, 0, 0], swapped[0, 0, 1] = whole[0, 0, 1], whole[0, 0, 0]
     assert checksum(alone, [whole, swapped]) != expected
+    transposed = whole.copy()
+    transposed[0, 0, 1], transposed[0, 1, 0] = whole[0, 1, 0], whole[0, 0, 1]
+    assert checksum(alone, [whole, transposed]) != expected
     assert checksum(alone, [whole, -whole]) != expected
 
 

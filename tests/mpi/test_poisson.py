@@ -13,6 +13,7 @@ from mpi4py import MPI
 from adjoint import Tape, communicator
 from adjoint.comm import Allreduce, CartesianGrid
 from adjoint.solvers import DiffusionMatrix, DirichletLoad, Poisson
+from adjoint.solvers.stencil import multigrid_options
 from adjoint.testing import check_jvp, check_vjp, dot_test, taylor_test
 
 Array = np.ndarray[Any, Any]
@@ -244,3 +245,13 @@ def test_bad_arguments_are_errors_on_all_ranks() -> None:
     f[0, 0] = np.nan
     with pytest.raises(ValueError, match="LinearSolve: b has nan"):
         poisson(kappa, f)
+
+
+@pytest.mark.parallel([1])
+def test_the_users_options_come_before_those_of_a_grid_in_space() -> None:
+    name = "pc_hypre_boomeramg_agg_nl"
+    plane, space = CartesianGrid((3, 3)), CartesianGrid((3, 3, 3))
+    assert multigrid_options(plane, None) == {}
+    assert multigrid_options(plane, {"ksp_rtol": 1e-3}) == {"ksp_rtol": 1e-3}
+    usual, mine = multigrid_options(space, None), multigrid_options(space, {name: 3})
+    assert mine == {**usual, name: 3} != usual

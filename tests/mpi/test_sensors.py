@@ -28,6 +28,18 @@ def test_sensors_interpolate_linearly() -> None:
     assert (np.diff(sensors.pattern.indptr)[sensors.owned < 2] == 1).all()
 
 
+@pytest.mark.parallel([1, 3])
+def test_sensors_may_be_off_the_last_node_by_rounding_and_no_further() -> None:
+    grid, spacing = CartesianGrid((6, 7)), (0.5, 2.0)
+    sensors = Sensors("sensors", grid, spacing, [(2.5 * (1 + 1e-15), 12.0)])
+    x, y = grid.coordinates(spacing)
+    u = sensors.pattern.exchange.fetch((2 + 3 * x - 0.5 * y).ravel())
+    found = sensors.pattern.matrix(sensors.values) @ u
+    assert COMM.allreduce(found.sum()) == pytest.approx(2 + 3 * 2.5 - 0.5 * 12)
+    with pytest.raises(ValueError, match=r"sensors: point 1 at \(2.6, 12.0\) m is off"):
+        Sensors("sensors", grid, spacing, [(2.5, 12.0), (2.6, 12.0)])
+
+
 @pytest.mark.parallel([2, 3])
 @pytest.mark.parametrize("points", [1, 2])
 def test_all_ranks_have_the_same_sensors(points: int) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llvmlite import ir
 from numba import njit
 
-from adjoint.solvers.disjoint import disjoint, get, put, take
+from adjoint.solvers.disjoint import _mark, _scopes, disjoint, get, put, take
 from adjoint.solvers.unsigned import interpreted, unsigned
 
 ROWS, COLUMNS = 6, 37
@@ -52,3 +53,14 @@ def test_no_rows_are_tested_before_a_loop() -> None:
         assert "<8 x double>" in code or "<4 x double>" in code or "<2 x double>" in code
         tests[function] = "memcheck" in code
     assert tests == {plainly: True, told: False}
+
+
+def test_a_row_is_told_from_all_others_and_not_from_itself() -> None:
+    module = ir.Module()
+    kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(ir.DoubleType())])
+    function = ir.Function(module, kind, "f")
+    load = ir.IRBuilder(function.append_basic_block()).load(function.args[0])
+    scopes = _scopes(module)
+    assert _mark(module, load, 2) is load
+    assert [*load.metadata["alias.scope"].operands] == [scopes[2]]
+    assert [*load.metadata["noalias"].operands] == scopes[:2] + scopes[3:]

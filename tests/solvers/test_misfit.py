@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.fft
 import scipy.signal
 
 from adjoint.solvers import Butterworth, Envelope, LeastSquares, NormalizedCrossCorrelation
-from adjoint.solvers.misfit import Misfit
+from adjoint.solvers.misfit import Misfit, hilbert
 from adjoint.testing import check_jvp, check_vjp, dot_test, taylor_test
 
 DT = 2e-3
@@ -61,6 +62,15 @@ def test_values_of_misfits() -> None:
     e, f = (np.abs(scipy.signal.hilbert(x, axis=-1)) for x in padded)
     expected = 0.5 * DT * np.sum((e - f)[..., :61] ** 2)
     assert Envelope(DT)(d, o) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("samples", [1, 4, 61, 64])
+def test_the_hilbert_transform_is_scipys_and_antisymmetric(samples: int) -> None:
+    x, y = np.random.default_rng(4).standard_normal((2, 3, samples))
+    length = scipy.fft.next_fast_len(2 * samples, real=True)  # odd for 61
+    expected = scipy.signal.hilbert(x, length).imag[:, :samples]
+    np.testing.assert_allclose(hilbert(x), expected, rtol=0, atol=1e-14)
+    assert np.sum(hilbert(x) * y) == pytest.approx(-np.sum(x * hilbert(y)), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", MISFITS)

@@ -11,6 +11,7 @@ import pytest
 import segyio
 
 from adjoint.solvers import read_model, read_traces, write_model, write_traces
+from adjoint.solvers.segy import LARGEST_INT, _scaled
 
 FIELD = segyio.TraceField
 
@@ -298,3 +299,27 @@ def test_without_segyio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             call()
     write_traces(tmp_path / "a.npz", *survey())
     assert read_traces(tmp_path / "a.npz").traces.shape == (3, 4, 50)
+
+
+@pytest.mark.parametrize(
+    ("places", "scalar", "whole"),
+    [
+        ([0.0, 25.0], 1, [0, 25]),
+        ([1000000.001, 5.0], -1000, [1000000001, 5000]),
+        ([np.nextafter(5000012.1, np.inf)], -10, [50000121]),
+        ([0.1 + 0.2], -10, [3]),
+        ([1 / 3], -10000, [3333]),
+        ([1000000 / 3], -1000, [333333333]),  # the finest that fit
+        ([LARGEST_INT // 2], 1, [LARGEST_INT // 2]),
+    ],
+)
+def test_coordinates_are_exact_or_the_finest_that_fit(
+    places: list[float], scalar: int, whole: list[int]
+) -> None:
+    found, numbers = _scaled("traces.sgy", np.array(places, float))
+    assert (found, numbers.tolist()) == (scalar, whole)
+
+
+def test_a_coordinate_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot take the coordinate"):
+        _scaled("traces.sgy", np.array([LARGEST_INT // 2 + 1.0]))
