@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import signal
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,12 @@ def test_the_minimum_is_that_of_scipy(bounds: Any, length: float | None) -> None
     problem, alone = Problem(), Problem(MPI.COMM_SELF)
     inner = None if length is None else InnerProduct(problem.grid, SPACING, length)
     options = {"maxiter": 200, "gtol": 1e-7}
+    begin = time.perf_counter()
     found = quiet(problem, bounds=bounds, inner=inner, options=options)
+    seconds = [0.0, *(i.seconds for i in found.history), time.perf_counter() - begin]
+    assert seconds[1] > 0
+    if problem.grid.rank == 0:  # whose clock it is
+        assert seconds == sorted(seconds)
 
     def both(x: Any) -> tuple[float, Any]:
         with Tape(comm=MPI.COMM_SELF) as tape:
