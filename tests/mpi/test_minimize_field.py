@@ -22,6 +22,7 @@ from adjoint.optimize import Iteration, Result, StateError
 from adjoint.optimize.state import StateFile
 from adjoint.solvers import InnerProduct, Tikhonov, minimize_field, petsc
 from adjoint.solvers.field_state import checksum
+from adjoint.solvers.quasi_newton import LimitedMemory
 from tests.minimisations import facts
 
 WORLD = MPI.COMM_WORLD
@@ -288,6 +289,43 @@ def test_a_run_that_finds_nothing_lower_ends_where_it_is() -> None:
     assert found.iterations == 0
     assert found.evaluations > 2
     assert (found.theta == problem.start).all()
+
+
+@pytest.mark.parallel([1, 3])
+def test_a_search_that_fails_is_repeated_along_the_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem, asked, apply = Problem(), [], LimitedMemory.apply
+
+    def spied(memory: LimitedMemory, gradient: Any, free: Any, value: float) -> Any:
+        asked.append((value, len(memory.pairs)))
+        return apply(memory, gradient, free, value)
+
+    def misfit(m: Any) -> Any:
+        return problem(m) + (1e6 if len(asked) == 4 else 0.0)  # of the fourth direction no point
+
+    monkeypatch.setattr(LimitedMemory, "apply", spied)
+    options = {"maxiter": 200, "gtol": 1e-7}
+    found = minimize_field(misfit, problem.start, problem.grid, progress=False, options=options)
+    assert asked[3] == (asked[4][0], 3)
+    assert asked[4][1] == 0
+    assert found.success
+
+
+@pytest.mark.parallel([1, 3])
+def test_a_value_that_is_lower_by_rounding_is_none_that_is_lower() -> None:
+    problem, values = Problem(), []
+
+    def misfit(m: Any) -> Any:
+        more = 1e6 if values else 1e6 + 1e-9  # a few units in the last place
+        value = problem.total(Uphill()((m - 1.0) ** 2).sum()) + more
+        values.append(float(value))
+        return value
+
+    found = minimize_field(misfit, problem.start, problem.grid, progress=False)
+    assert values[0] - 1e-9 <= values[-1] < values[0]
+    assert not found.success
+    assert found.iterations == 0
 
 
 @pytest.mark.parallel([1, 3])
