@@ -19,6 +19,7 @@ from mpi4py import MPI
 from adjoint import Operator, Tape, Variable, agreed
 from adjoint.comm import Allreduce, CartesianGrid, HaloExchange
 from adjoint.optimize import Iteration, Result, StateError
+from adjoint.optimize.evaluation import resident
 from adjoint.optimize.state import StateFile
 from adjoint.solvers import InnerProduct, Tikhonov, minimize_field, petsc
 from adjoint.solvers.field_state import checksum
@@ -361,6 +362,29 @@ def test_callbacks_end_the_run_on_all_ranks() -> None:
 
 
 @pytest.mark.parallel([1, 3])
+def test_neither_callbacks_nor_rounding_of_a_rank_change_a_run() -> None:
+    """Ranks go by the misfit of rank 0, and each callback has a field of its own."""
+    problem = Problem()
+
+    def rounded(m: Any) -> Any:
+        return problem(m) * (1 + WORLD.rank * np.finfo(float).eps)
+
+    def run(misfit: Any, callback: Any = None) -> Result:
+        return minimize_field(
+            misfit, problem.start, problem.grid, progress=False, callback=callback,
+            options={"maxiter": 9}, bounds=BOUNDS,
+        )  # fmt: skip
+
+    expected = run(problem)
+    for found in (run(problem, lambda _, m: m.fill(7.0)), run(rounded)):
+        assert all(history == found.history for history in WORLD.allgather(found.history))
+        assert found.value == pytest.approx(expected.value, rel=1e-12)
+        np.testing.assert_allclose(found.theta, expected.theta, rtol=1e-9, atol=1e-9)
+    most = WORLD.allreduce(resident(), MPI.MAX)  # of a rank, and not of all
+    assert 0.5 * most < expected.history[-1].memory < 1.5 * most
+
+
+@pytest.mark.parallel([1, 3])
 def test_unfit_arguments_raise_on_all_ranks() -> None:
     problem = Problem()
     grid, start = problem.grid, problem.start
@@ -377,6 +401,9 @@ def test_unfit_arguments_raise_on_all_ranks() -> None:
     refused(ValueError, "not finite", start + np.inf if LAST else start)
     refused(ValueError, "bounds are not two numbers", bounds=(0, np.zeros(3)) if LAST else (0, 1))
     refused(ValueError, r"bounds of entry \(0, 0\) are \(2.0, 1.0\)", bounds=(2, 1))
+    lower = np.ones(start.shape)
+    lower[0, 1] = 2.0
+    refused(ValueError, r"bounds of entry \(0, 1\) are \(2.0, 1.0\)", bounds=(lower, 1.0))
     refused(ValueError, "no option maxfun; there are maxiter, memory", options={"maxfun": 3})
     refused(ValueError, "memory is 0", options={"memory": 0})
     refused(ValueError, "every is 0", every=0)
@@ -509,6 +536,7 @@ def test_a_checksum_knows_places_and_not_ranks() -> None:
     transposed[0, 0, 1], transposed[0, 1, 0] = whole[0, 1, 0], whole[0, 0, 1]
     assert checksum(alone, [whole, transposed]) != expected
     assert checksum(alone, [whole, -whole]) != expected
+    assert checksum(alone, [whole, whole[::-1]]) != expected
 
 
 @pytest.mark.parallel([2])
