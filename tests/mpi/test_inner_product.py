@@ -146,11 +146,17 @@ def test_the_recursion_is_the_update_of_a_dense_inverse(length: float | None, pa
 @pytest.mark.parallel([1, 3])
 def test_an_inverse_hessian_leaves_held_nodes_alone() -> None:
     """Also where a step moved them before they were held."""
-    random = np.random.default_rng(COMM.rank)
-    step, gradient = random.standard_normal((2, 4))
+    own = slice(4 * COMM.rank, 4 * COMM.rank + 4)
+    step, other, gradient = np.random.default_rng(5).standard_normal((3, 4 * COMM.size))
+    change = 2 * step + 0.3 * other
     memory = LimitedMemory(COMM, 3)
-    memory.update(step, 2 * step)
+    memory.update(step[own], change[own])
     free = np.array([True, False, True, True])
-    direction = memory.apply(gradient, free, 1.0)
-    assert direction[free].all()
+    direction = memory.apply(gradient[own], free, 1.0)
+    only = np.diag(np.tile(free, COMM.size).astype(float))
+    product, one = step @ change, np.eye(4 * COMM.size)
+    left = one - np.outer(step, change) / product
+    first = product / (change @ only @ change) * only
+    whole = left @ first @ left.T + np.outer(step, step) / product
+    np.testing.assert_allclose(direction, (only @ whole @ only @ gradient)[own], rtol=1e-12)
     assert not direction[~free].any()

@@ -11,7 +11,7 @@ import pytest
 import segyio
 
 from adjoint.solvers import read_model, read_traces, write_model, write_traces
-from adjoint.solvers.segy import LARGEST_INT, _scaled
+from adjoint.solvers.segy import LARGEST_INT, LARGEST_SHORT, _scaled
 
 FIELD = segyio.TraceField
 
@@ -320,6 +320,13 @@ def test_coordinates_are_exact_or_the_finest_that_fit(
     assert (found, numbers.tolist()) == (scalar, whole)
 
 
+def test_the_longest_traces_come_back(tmp_path: Path) -> None:
+    traces = np.random.default_rng(0).random((1, 1, LARGEST_SHORT)).astype(np.float32)
+    path = tmp_path / "long.sgy"
+    write_traces(path, traces, 2e-3, [[[0.0, 1.0]]], [[0.0, 2.0]])
+    np.testing.assert_array_equal(read_traces(path).traces, traces)
+
+
 def test_a_coordinate_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="cannot take the coordinate"):
+    with pytest.raises(ValueError, match=r"traces.sgy: cannot take the coordinate"):
         _scaled("traces.sgy", np.array([LARGEST_INT // 2 + 1.0]))
