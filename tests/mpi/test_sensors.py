@@ -19,6 +19,9 @@ def test_sensors_interpolate_linearly() -> None:
     positions[:2] = (1.5, 8.0), (2.5, 12.0)  # nodes
     sensors = Sensors("sensors", grid, spacing, positions)
     assert sorted(np.concatenate(COMM.allgather(sensors.owned))) == [*range(20)]
+    nearest = np.rint(positions[sensors.owned] / spacing)
+    assert (grid.start <= nearest).all()
+    assert (nearest < grid.stop).all()
     x, y = grid.coordinates(spacing)
     u = sensors.pattern.exchange.fetch((2 + 3 * x - 0.5 * y + x * y).ravel())
     a, b = positions[sensors.owned].T
