@@ -72,6 +72,23 @@ def test_a_trial_is_rejected_on_all_ranks_where_one_rejects_it(bounds: Any) -> N
 
 
 @pytest.mark.parallel(RANKS)
+def test_where_zero_is_does_not_matter() -> None:
+    """A search turns back by how far a rejected trial is, and not by where."""
+    runs = []
+    for shift in (0.0, 64.0):
+        problem, seen = Logarithm(), []
+        start = np.full(problem.grid.patch_shape, 0.5 + shift)
+        found = quiet(
+            lambda x, c=shift, problem=problem: problem(x - c), problem, start=start,
+            callback=lambda _, x, c=shift, seen=seen: seen.append(x - c),
+        )  # fmt: skip
+        assert problem.grid.comm.allreduce(problem.refused) > 0
+        assert found.success
+        runs.append(np.array(seen[:6]))
+    np.testing.assert_allclose(*runs, rtol=1e-9)
+
+
+@pytest.mark.parallel(RANKS)
 @pytest.mark.parametrize("what", ["misfit", "gradient"])
 def test_what_is_not_finite_may_be_rejected(what: str) -> None:
     problem = Logarithm()
