@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from math import prod
 from typing import Any, NamedTuple
 
@@ -157,8 +156,9 @@ class ElasticPropagator(Propagator):
         """Return v0, v1, the stresses, and the layers' memories, all zero."""
         rows, columns = (len(strip.lines) for strip in self._node)  # as many as half points
         fields = [self.padding.fields() for _ in range(5)]
-        memories = [(self.padding.lines(rows), self._sides(columns)) for _ in range(4)]
-        return (*fields, *chain(*memories))
+        for _ in range(4):  # of both axes in turn
+            fields += self.padding.lines(rows), self._sides(columns)
+        return tuple(fields)
 
     def _sides(self, count: int, *leading: int) -> Array:
         """Return zeros for so many columns of each row, in whole cache lines."""

@@ -306,6 +306,7 @@ def _scalars(file: Any, name: str) -> Array:
 def _scaled(path: str, values: Array) -> tuple[int, Array]:
     """Return a scalar and whole numbers for coordinates: exact ones, or the finest that fit."""
     largest = float(np.abs(values).max())
+    rounding = 1e-13 * max(1.0, largest)  # of places that were computed
     if largest > LARGEST_INT // 2:  # so that offsets fit, too
         _refuse(path, f"cannot take the coordinate {largest:g} m; use .npz")
     for divisor in (1, 10, 100, 1000, 10000):
@@ -313,7 +314,7 @@ def _scaled(path: str, values: Array) -> tuple[int, Array]:
             break
         whole = np.rint(values * divisor)
         scalar = 1 if divisor == 1 else -divisor
-        if np.allclose(whole / divisor, values, rtol=0, atol=1e-13 * max(1.0, largest)):
+        if np.allclose(whole / divisor, values, rtol=0, atol=rounding):
             break
     return scalar, whole.astype(np.int64)
 
